@@ -1,0 +1,233 @@
+package schema
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+)
+
+// rule is a schema prepared for filling in defaults and for the quick pass of
+// [Schema.Accept]. A $ref is replaced by its target, so rules may be cyclic.
+type rule struct {
+	kinds    kinds // of values allowed
+	integer  bool  // numbers must be integers
+	slow     bool  // holds keywords that the quick pass leaves to the library
+	enum     []string
+	numEnum  []string // literals
+	pattern  *regexp.Regexp
+	charset  *charset // does the work of pattern where it can
+	format   func(string) bool
+	minLen   int
+	maxLen   int // -1: none
+	min, max *float64
+
+	items    *rule
+	maxItems int // -1: none
+	unique   bool
+
+	props      []property
+	index      map[string]int
+	required   int   // how many of the properties
+	additional *rule // nil: forbidden
+
+	all []*rule
+}
+
+type property struct {
+	name     string
+	rule     *rule
+	required bool
+	fallback *node  // the default, or nil
+	insert   []byte // `"name":default`
+}
+
+// kinds is a set of jsonKind.
+type kinds byte
+
+func (k kinds) has(x jsonKind) bool { return k&(1<<x) != 0 }
+
+const anyKind = kinds(1<<null | 1<<boolean | 1<<number | 1<<text | 1<<array | 1<<object)
+
+type ruleCompiler struct{ set *Set }
+
+// rule prepares the schema n of the document called name. The lock is held.
+func (c ruleCompiler) rule(n *node, name string) (*rule, error) {
+	if ref := n.member("$ref"); n.kind == object && ref != nil && ref.kind == text {
+		if ref.str == draft06 {
+			return &rule{kinds: anyKind, slow: true}, nil
+		}
+		target, name, err := c.set.resolve(name, ref.str)
+		if err != nil {
+			return nil, err
+		}
+		return c.rule(target, name)
+	}
+	if r := c.set.rules[n]; r != nil {
+		return r, nil
+	}
+	r := &rule{kinds: anyKind, maxLen: -1, maxItems: -1}
+	c.set.rules[n] = r
+	return r, c.fill(r, n, name)
+}
+
+func (c ruleCompiler) fill(r *rule, n *node, name string) (err error) {
+	if n.kind != object {
+		return fmt.Errorf("a schema must be an object, not %s", n.raw)
+	}
+	r.additional = &rule{kinds: anyKind, maxLen: -1, maxItems: -1}
+	for _, m := range n.members {
+		v := m.value
+		switch m.name {
+		case "$id", "$schema", "title", "description", "default", "definitions", "metadata", "formt", "required":
+		case "type":
+			err = r.types(v)
+		case "enum":
+			for _, e := range v.items {
+				switch e.kind {
+				case text:
+					r.enum = append(r.enum, e.str)
+				case number:
+					r.numEnum = append(r.numEnum, string(e.raw))
+				default:
+					r.slow = true
+				}
+			}
+		case "pattern":
+			if r.charset = parseCharset(v.str); r.charset == nil {
+				r.pattern, err = CompilePattern(v.str)
+			}
+		case "format":
+			for _, f := range stringFormats {
+				if f.name == v.str {
+					r.format = f.ok
+				}
+			}
+			r.slow = r.slow || r.format == nil
+		case "minLength":
+			r.minLen, err = strconv.Atoi(string(v.raw))
+		case "maxLength":
+			r.maxLen, err = strconv.Atoi(string(v.raw))
+		case "maxItems":
+			r.maxItems, err = strconv.Atoi(string(v.raw))
+		case "minimum":
+			r.min, err = bound(v)
+		case "maximum":
+			r.max, err = bound(v)
+		case "uniqueItems":
+			r.unique = v.raw[0] == 't'
+		case "items":
+			r.items, err = c.rule(v, name)
+		case "additionalProperties":
+			switch {
+			case v.kind == object:
+				r.additional, err = c.rule(v, name)
+			case v.raw[0] == 'f':
+				r.additional = nil
+			}
+		case "properties":
+			err = c.properties(r, n, v, name)
+		case "allOf":
+			r.slow = true
+			for _, e := range v.items {
+				sub, err := c.rule(e, name)
+				if err != nil {
+					return err
+				}
+				r.all = append(r.all, sub)
+			}
+		default: // oneOf, anyOf and what is rare: no defaults inside
+			r.slow = true
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+	}
+	return nil
+}
+
+func bound(v *node) (*float64, error) {
+	f, err := strconv.ParseFloat(string(v.raw), 64)
+	return &f, err
+}
+
+func (r *rule) types(v *node) error {
+	list := v.items
+	if v.kind == text {
+		list = []*node{v}
+	}
+	r.kinds = 0
+	for _, t := range list {
+		switch t.str {
+		case "null":
+			r.kinds |= 1 << null
+		case "boolean":
+			r.kinds |= 1 << boolean
+		case "number", "integer":
+			r.kinds |= 1 << number
+			r.integer = t.str == "integer"
+		case "string":
+			r.kinds |= 1 << text
+		case "array":
+			r.kinds |= 1 << array
+		case "object":
+			r.kinds |= 1 << object
+		default:
+			return fmt.Errorf("unknown type %s", t.raw)
+		}
+	}
+	return nil
+}
+
+func (c ruleCompiler) properties(r *rule, n, v *node, name string) error {
+	needed := map[string]bool{}
+	if list := n.member("required"); list != nil {
+		for _, e := range list.items {
+			needed[e.str] = true
+		}
+	}
+	r.index = make(map[string]int, len(v.members))
+	for i, m := range v.members {
+		sub, err := c.rule(m.value, name)
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+		p := property{name: m.name, rule: sub, required: needed[m.name], fallback: m.value.member("default")}
+		if p.fallback != nil {
+			p.insert = append(append(append(p.insert, m.raw...), ':'), p.fallback.raw...)
+		}
+		r.props = append(r.props, p)
+		r.index[m.name] = i
+		if p.required {
+			r.required++
+		}
+	}
+	return nil
+}
+
+// defaults writes the defaults into n, and reports whether there were any to
+// write. Alternatives (oneOf, anyOf) are left alone, as by Ajv.
+func (r *rule) defaults(n *node) (changed bool) {
+	for _, sub := range r.all {
+		changed = sub.defaults(n) || changed
+	}
+	switch n.kind {
+	case object:
+		for i := range r.props {
+			p := &r.props[i]
+			if have := n.member(p.name); have != nil {
+				changed = p.rule.defaults(have) || changed
+			} else if p.fallback != nil {
+				raw := p.insert[:len(p.insert)-len(p.fallback.raw)-1]
+				n.members = append(n.members, member{p.name, raw, p.fallback})
+				changed = true
+			}
+		}
+	case array:
+		if r.items != nil {
+			for _, e := range n.items {
+				changed = r.items.defaults(e) || changed
+			}
+		}
+	}
+	return changed
+}
