@@ -1,0 +1,88 @@
+package store
+
+import "context"
+
+// The names of the engines, as Stmt.Text and migrations know them.
+const (
+	SQLite   = "sqlite"
+	Postgres = "postgres"
+)
+
+// Engine is a database as the store uses it.
+type Engine interface {
+	// Dialect is SQLite or Postgres.
+	Dialect() string
+	// Where names the database for messages, without secrets.
+	Where() string
+	// Writer is the connection of the writer. Only one goroutine uses it.
+	Writer() Conn
+	// Reader hands out a connection for one Read, waiting for one to be free.
+	Reader(ctx context.Context) (Conn, error)
+	// Release takes a Reader back.
+	Release(Conn)
+	// Rest is called by the writer after each transaction, when the callers
+	// have been answered: time for housekeeping that must not meet a write.
+	Rest()
+	// Close ends everything.
+	Close() error
+}
+
+// Conn is one connection. It is not safe for concurrent use. Errors are
+// ErrDiskFull, ErrIO or ErrConflict (wrapped) where they apply.
+type Conn interface {
+	// Begin starts a transaction: a writing one on the writer, a snapshot on
+	// a reader.
+	Begin() error
+	// Commit returns after the transaction is durable. After an error the
+	// transaction is undone.
+	Commit() error
+	// Rollback undoes the transaction; harmless when there is none.
+	Rollback() error
+	// Exec runs a statement to its end and returns the number of changed rows.
+	Exec(q *Stmt, args []Value) (int64, error)
+	// Query starts a statement that answers with rows.
+	Query(q *Stmt, args []Value) (Cursor, error)
+	// Script runs statements without arguments, separated by semicolons.
+	Script(text string) error
+}
+
+// Cursor walks over the rows of a query. A Cursor may be used again by its
+// connection after Close.
+type Cursor interface {
+	// Next moves to the next row, or tells that there is none.
+	Next() (bool, error)
+	// Columns is the number of columns.
+	Columns() int
+	// Column is a value of the present row. Text and blobs are in Blob, and
+	// valid until the next call of Next or Close.
+	Column(i int) Value
+	// Close ends the query; further calls do nothing.
+	Close()
+}
+
+// Kind is the type of a Value.
+type Kind uint8
+
+// The kinds of values. Those of a column are Null, Int, Text, Bytes or Other;
+// ID occurs in arguments only.
+const (
+	Null Kind = iota
+	Int
+	Text
+	Bytes
+	ID
+	Other
+)
+
+func (k Kind) String() string {
+	return [...]string{"NULL", "an integer", "text", "bytes", "an id", "of a type that is not supported"}[k]
+}
+
+// Value is an argument of a statement or a column of a row.
+type Value struct {
+	Kind Kind
+	Int  int64
+	Text string   // Text, of an argument
+	Blob []byte   // Bytes; of a column also Text
+	ID   [16]byte // ID, of an argument
+}

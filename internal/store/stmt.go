@@ -1,0 +1,71 @@
+package store
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+)
+
+// Stmt is one SQL statement. Its text is written once, with `?` for arguments,
+// in the subset that both engines share. A Stmt is made once, as a variable of
+// a package; each connection prepares it at first use.
+type Stmt struct {
+	sqlite, postgres string
+	writes           bool
+}
+
+// SQL makes a statement whose text holds for both engines.
+func SQL(text string) *Stmt { return Dialect(text, text) }
+
+// Dialect makes a statement whose text differs. Both use `?` placeholders.
+func Dialect(sqlite, postgres string) *Stmt {
+	return &Stmt{
+		sqlite:   strings.TrimSpace(sqlite),
+		postgres: renumber(strings.TrimSpace(postgres)),
+		writes:   writes(sqlite) || writes(postgres),
+	}
+}
+
+// Text is the statement as the engine named by dialect takes it: with `?`
+// placeholders for SQLite, `$1`, `$2`, … for PostgreSQL.
+func (q *Stmt) Text(dialect string) string {
+	if dialect == Postgres {
+		return q.postgres
+	}
+	return q.sqlite
+}
+
+// String is the text, for messages.
+func (q *Stmt) String() string { return strings.Join(strings.Fields(q.sqlite), " ") }
+
+var stmtType = reflect.TypeFor[*Stmt]()
+
+// Statements lists the *Stmt fields of a struct value (and of structs in it),
+// exported or not, for a test that prepares each on both engines. It panics
+// when table is no struct or a field was left nil.
+func Statements(table any) []*Stmt {
+	v := reflect.ValueOf(table)
+	if v.Kind() == reflect.Pointer {
+		v = v.Elem()
+	}
+	if v.Kind() != reflect.Struct {
+		panic(fmt.Sprintf("store.Statements wants a struct of *store.Stmt, not %T", table))
+	}
+	return statements(nil, v)
+}
+
+func statements(list []*Stmt, v reflect.Value) []*Stmt {
+	for i := range v.NumField() {
+		field := v.Field(i)
+		switch {
+		case field.Type() == stmtType:
+			if field.IsNil() {
+				panic(fmt.Sprintf("store.Statements: the field %s of %s has no statement", v.Type().Field(i).Name, v.Type()))
+			}
+			list = append(list, (*Stmt)(field.UnsafePointer()))
+		case field.Kind() == reflect.Struct:
+			list = statements(list, field)
+		}
+	}
+	return list
+}

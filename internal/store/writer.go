@@ -1,0 +1,300 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// writer is the goroutine that owns the writing connection.
+type writer struct {
+	store *Store
+	max   int
+	tx    Tx
+
+	mu      sync.Mutex
+	waiting []*operation
+	stopped bool
+
+	wake chan struct{} // holds one token when somebody waits
+	done chan struct{} // closed when the goroutine has ended
+
+	units []unit    // scratch of one round
+	spare sync.Pool // of *operation
+}
+
+// operation is a caller that waits: a function of its own, or an item of a batch.
+type operation struct {
+	fn    func(*Tx) error
+	batch batch
+	item  any
+	state atomic.Int32
+	err   error
+	done  chan struct{}
+}
+
+const (
+	stateWaiting int32 = iota
+	stateRunning
+	stateWithdrawn
+)
+
+// unit is what fails as a whole: one operation, or waiting items of one batch.
+type unit struct {
+	ops []*operation
+}
+
+// batch is a Batch[T] without its type.
+type batch interface {
+	run(tx *Tx, ops []*operation) error
+}
+
+func (u unit) run(tx *Tx) error {
+	if b := u.ops[0].batch; b != nil {
+		return tx.run(func(tx *Tx) error { return b.run(tx, u.ops) })
+	}
+	return tx.run(u.ops[0].fn)
+}
+
+// split makes units of one operation each.
+func (u unit) split() []unit {
+	parts := make([]unit, len(u.ops))
+	for i := range u.ops {
+		parts[i] = unit{u.ops[i : i+1]}
+	}
+	return parts
+}
+
+func (u unit) answer(err error) {
+	for _, op := range u.ops {
+		op.err = err
+	}
+}
+
+func newWriter(s *Store, most int) *writer {
+	w := &writer{store: s, max: most, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	w.spare.New = func() any { return &operation{done: make(chan struct{}, 1)} }
+	w.tx = Tx{conn: s.engine.Writer(), clock: s.clock}
+	go w.loop()
+	return w
+}
+
+func (w *writer) submit(ctx context.Context, b batch, fn func(*Tx) error, item any) error {
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	op := w.spare.Get().(*operation)
+	op.fn, op.batch, op.item, op.err = fn, b, item, nil
+	op.state.Store(stateWaiting)
+
+	w.mu.Lock()
+	if w.stopped {
+		w.mu.Unlock()
+		return ErrClosed
+	}
+	w.waiting = append(w.waiting, op)
+	w.mu.Unlock()
+	w.nudge()
+
+	select {
+	case <-op.done:
+	case <-ctx.Done():
+		if op.state.CompareAndSwap(stateWaiting, stateWithdrawn) {
+			return context.Cause(ctx) // the writer drops op when it meets it
+		}
+		<-op.done
+	}
+	err := op.err
+	op.fn, op.batch, op.item, op.err = nil, nil, nil, nil
+	w.spare.Put(op)
+	return err
+}
+
+func (w *writer) nudge() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// stop lets the writer finish what waits, and returns when it has.
+func (w *writer) stop() {
+	w.mu.Lock()
+	w.stopped = true
+	w.mu.Unlock()
+	w.nudge()
+	<-w.done
+}
+
+func (w *writer) loop() {
+	defer close(w.done)
+	var ops []*operation
+	for range w.wake {
+		for {
+			var stopped bool
+			ops, stopped = w.take(ops[:0])
+			if len(ops) == 0 {
+				if stopped {
+					return
+				}
+				break
+			}
+			w.process(w.group(ops))
+			for _, op := range ops {
+				op.done <- struct{}{}
+			}
+			clear(ops)
+			w.store.engine.Rest()
+		}
+	}
+}
+
+// take moves up to max waiting operations to ops and marks them as running.
+func (w *writer) take(ops []*operation) (taken []*operation, stopped bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := 0
+	for _, op := range w.waiting {
+		if len(ops) == w.max {
+			break
+		}
+		n++
+		if op.state.CompareAndSwap(stateWaiting, stateRunning) {
+			ops = append(ops, op)
+		}
+	}
+	w.waiting = slices.Delete(w.waiting, 0, n)
+	return ops, w.stopped && len(w.waiting) == 0
+}
+
+// group puts items of the same batch next to each other, at the place of the
+// first, without changing the order otherwise.
+func (w *writer) group(ops []*operation) []unit {
+	units := w.units[:0]
+	for _, op := range ops {
+		if op.batch != nil {
+			if i := slices.IndexFunc(units, func(u unit) bool { return u.ops[0].batch == op.batch }); i >= 0 {
+				units[i].ops = append(units[i].ops, op)
+				continue
+			}
+		}
+		units = append(units, unit{[]*operation{op}})
+	}
+	w.units = units
+	return units
+}
+
+// process runs the units in as few transactions as it takes to give each its
+// own outcome. Without failures that is one. Each unit runs at most a small
+// number of times, however many fail.
+func (w *writer) process(units []unit) {
+	for len(units) > 0 {
+		culprit, err := w.attempt(units)
+		switch {
+		case err == nil:
+			return
+		case errFatal(err):
+			for _, u := range units {
+				u.answer(err)
+			}
+			return
+		case culprit < 0 && len(units) == 1 && len(units[0].ops) == 1:
+			units[0].answer(err)
+			return
+		case culprit < 0 && len(units) == 1:
+			units = units[0].split()
+		case culprit < 0:
+			// The commit failed for nobody in particular: halve, to find who.
+			half := len(units) / 2
+			w.process(units[:half])
+			units = units[half:]
+		default:
+			w.process(units[:culprit])
+			w.alone(units[culprit], err)
+			units = units[culprit+1:]
+		}
+	}
+}
+
+// alone gives the unit that failed in company a transaction of its own.
+func (w *writer) alone(u unit, err error) {
+	if len(u.ops) > 1 {
+		w.process(u.split())
+		return
+	}
+	if asPanic(err) != nil {
+		u.answer(err)
+		return
+	}
+	if culprit, err := w.attempt([]unit{u}); culprit >= 0 || err != nil {
+		u.answer(err)
+	}
+}
+
+// attempt runs the units in one transaction. It returns the index of the unit
+// whose failure had to undo it, or -1 and the error that befell them all. With
+// no error every unit has its outcome.
+func (w *writer) attempt(units []unit) (culprit int, err error) {
+	s, tx := w.store, &w.tx
+	defer func() {
+		s.statements.Add(tx.statements)
+		tx.statements = 0
+		tx.reset()
+	}()
+	if err := tx.conn.Begin(); err != nil {
+		return -1, err
+	}
+	rollback := func() {
+		s.rollbacks.Add(1)
+		if err := tx.conn.Rollback(); err != nil {
+			s.log.Error("a transaction could not be undone", "error", err)
+		}
+	}
+	answered := int64(0)
+	for i := 0; i < len(units); i++ {
+		u := units[i]
+		err := u.run(tx)
+		if err != nil && tx.dirty {
+			s.logPanic(err)
+			rollback()
+			return i, err
+		}
+		if err != nil && len(u.ops) > 1 {
+			// It wrote nothing: its items can be tried where we stand.
+			parts := u.split()
+			for _, part := range parts {
+				if err := part.run(tx); err != nil && tx.dirty {
+					s.logPanic(err)
+					rollback()
+					return i, err
+				} else {
+					part.answer(err)
+				}
+			}
+			continue
+		}
+		u.answer(err)
+		if err == nil {
+			answered += int64(len(u.ops))
+		}
+	}
+	// A hook may add further hooks.
+	for i := 0; i < len(tx.beforeCommit); i++ {
+		if err := tx.run(tx.beforeCommit[i]); err != nil {
+			s.logPanic(err)
+			rollback()
+			return -1, err
+		}
+	}
+	if err := tx.conn.Commit(); err != nil {
+		rollback()
+		return -1, err
+	}
+	s.commits.Add(1)
+	s.operations.Add(answered)
+	for _, fn := range tx.onCommit {
+		s.logPanic(contain(func() error { fn(); return nil }))
+	}
+	return -1, nil
+}
