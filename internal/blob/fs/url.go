@@ -1,0 +1,125 @@
+package fs
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"taskcluster/internal/blob"
+	"taskcluster/internal/clock"
+)
+
+// A signed URL is <RootURL>/blob/<key>?expires=<seconds>&signature=<base64url>,
+// for PUT with &contentType=… besides. The signature is HMAC-SHA256 over a
+// version word, the method, the key, the expiry and the content type, one per
+// line; none of them can hold a line break. A GET URL also serves HEAD.
+
+// PutURL implements blob.Store.
+func (s *Store) PutURL(_ context.Context, key, contentType string, valid time.Duration) (string, error) {
+	if err := blob.CheckHeader("Content-Type", contentType); err != nil {
+		return "", err
+	}
+	return s.signed(http.MethodPut, key, contentType, valid)
+}
+
+// GetURL implements blob.Store.
+func (s *Store) GetURL(_ context.Context, key string, valid time.Duration) (string, error) {
+	return s.signed(http.MethodGet, key, "", valid)
+}
+
+func (s *Store) signed(method, key, contentType string, valid time.Duration) (string, error) {
+	if err := blob.CheckKey(key); err != nil {
+		return "", err
+	}
+	expires := strconv.FormatInt(s.clock.Now().Add(valid).Millis()/1000, 10)
+	signature := base64.RawURLEncoding.EncodeToString(s.mac(method, key, expires, contentType))
+	u := s.base + escapeKey(key) + "?expires=" + expires
+	if method == http.MethodPut {
+		u += "&contentType=" + url.QueryEscape(contentType)
+	}
+	return u + "&signature=" + signature, nil
+}
+
+func (s *Store) mac(method, key, expires, contentType string) []byte {
+	h := hmac.New(sha256.New, s.key)
+	for _, part := range []string{"taskcluster-blob-1", method, key, expires, contentType} {
+		h.Write([]byte(part))
+		h.Write([]byte{'\n'})
+	}
+	return h.Sum(nil)
+}
+
+var (
+	errURL       = errors.New("this is not a signed URL of this deployment")
+	errSignature = errors.New("the signature of the URL does not fit: wrong method, or the URL was changed")
+	errExpired   = errors.New("the URL has expired")
+)
+
+// permit is what a signed URL allows.
+type permit struct {
+	key         string
+	contentType string // of a PUT
+	expires     clock.Time
+}
+
+// verify checks a URL (its escaped path and its raw query) for a method, which
+// is GET or PUT.
+func (s *Store) verify(method, escapedPath, rawQuery string) (permit, error) {
+	escaped, ok := strings.CutPrefix(escapedPath, s.prefix)
+	if !ok {
+		return permit{}, errURL
+	}
+	key, err := url.PathUnescape(escaped)
+	if err != nil || blob.CheckKey(key) != nil {
+		return permit{}, errURL
+	}
+	query, err := url.ParseQuery(rawQuery)
+	if err != nil {
+		return permit{}, errURL
+	}
+	expires, contentType := query.Get("expires"), query.Get("contentType")
+	given, err := base64.RawURLEncoding.DecodeString(query.Get("signature"))
+	if err != nil {
+		return permit{}, errURL
+	}
+	if !hmac.Equal(given, s.mac(method, key, expires, contentType)) {
+		return permit{}, errSignature
+	}
+	seconds, err := strconv.ParseInt(expires, 10, 64)
+	if err != nil {
+		return permit{}, errURL
+	}
+	at := clock.OfMillis(seconds * 1000)
+	if s.clock.Now() >= at {
+		return permit{}, errExpired
+	}
+	return permit{key, contentType, at}, nil
+}
+
+// escapeKey writes a key as the rest of a URL's path. Its slashes stay
+// readable, except beside an empty, "." or ".." segment: browsers, proxies and
+// routers would rewrite those, so there the slash is escaped too.
+func escapeKey(key string) string {
+	var b strings.Builder
+	segments := strings.Split(key, "/")
+	for i, segment := range segments {
+		if i > 0 {
+			if odd(segments[i-1]) || odd(segment) {
+				b.WriteString("%2F")
+			} else {
+				b.WriteByte('/')
+			}
+		}
+		b.WriteString(url.PathEscape(segment))
+	}
+	return b.String()
+}
+
+func odd(segment string) bool { return segment == "" || segment == "." || segment == ".." }
