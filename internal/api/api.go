@@ -1,0 +1,134 @@
+// Package api turns a service's methods, written down as data, into the
+// published HTTP API: routes, authentication, scopes, validation, errors, audit
+// rows, and the reference documents that clients are generated from.
+//
+// A service hands over one table of Method values. Everything that a caller can
+// observe about a method follows from its entry; handlers hold only what the
+// method does. The order in which a request is checked is part of the contract,
+// because callers see which error comes first: route, body syntax, scopes (when
+// the URL alone decides them), URL parameters, query, schema, handler.
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"regexp"
+
+	"taskcluster/internal/events"
+	"taskcluster/internal/schema"
+	"taskcluster/internal/scopes"
+)
+
+// A Service is one entry of the published API: /api/<Name>/<Version>/.
+type Service struct {
+	Name        string // as in URLs: "queue"
+	Version     string // "v1"
+	Title       string
+	Description string
+	Methods     []Method
+	Exchanges   []events.Exchange
+	Schemas     schema.Source
+}
+
+// Stability is a published promise about a method.
+type Stability string
+
+// The stabilities that references know.
+const (
+	Stable       Stability = "stable"
+	Experimental Stability = "experimental"
+	Deprecated   Stability = "deprecated"
+)
+
+// Blob is the Output of a method whose answer is not JSON.
+const Blob = "blob"
+
+// A Method is one API method as data.
+type Method struct {
+	Name        string // as clients call it: "createTask"
+	Title       string
+	Description string
+	Category    string
+	Stability   Stability
+
+	Method string // HTTP method, upper case
+	// Route is the path below the service's root. ":x" matches one non-empty
+	// segment; "{*x}" matches the rest, slashes included, possibly nothing, and
+	// may be followed by literal segments.
+	Route  string
+	Params map[string]*Pattern
+	Query  []QueryParam
+
+	Input  string // schema of the body: "v1/create-task-request.json#"
+	Output string // schema of the answer, Blob, or nothing
+
+	// Scopes says what a caller must hold. The zero Template means that
+	// everybody may call, and credentials are not even looked at.
+	Scopes scopes.Template
+
+	// Clean removes secrets from a payload before an error message repeats it.
+	Clean func(payload any) any
+
+	// Handle serves the method. It returns the answer, which is nil for "204 No
+	// Content", JSON for text rendered already, *Response for anything unusual,
+	// or a value to be marshalled.
+	Handle func(*Call) (any, error)
+}
+
+// Pattern restricts a parameter's text.
+type Pattern struct {
+	source string
+	match  func(string) bool
+}
+
+// Regexp makes a pattern of a regular expression; it panics when the expression
+// is malformed, as patterns are constants.
+func Regexp(source string) *Pattern {
+	re := regexp.MustCompile(source)
+	return &Pattern{source: source, match: re.MatchString}
+}
+
+// PatternFunc makes a pattern that is published as the regular expression
+// source but decided by the faster match.
+func PatternFunc(source string, match func(string) bool) *Pattern {
+	return &Pattern{source: source, match: match}
+}
+
+// Match tells whether s is allowed.
+func (p *Pattern) Match(s string) bool { return p.match(s) }
+
+// QueryParam is a declared query parameter. All are optional strings.
+type QueryParam struct {
+	Name    string
+	Pattern *Pattern
+}
+
+// Paging is what a method that answers in pages declares as its Query.
+func Paging() []QueryParam {
+	return []QueryParam{
+		{Name: "continuationToken", Pattern: PatternFunc(".", func(s string) bool { return s != "" })},
+		{Name: "limit", Pattern: Regexp("^[0-9]+$")},
+	}
+}
+
+// JSON is an answer rendered already.
+type JSON []byte
+
+// Response is an answer with a status or headers of its own.
+type Response struct {
+	Status int
+	Header http.Header
+	Body   any // as Handle returns it
+}
+
+// Handle makes a handler of a function that takes the decoded body.
+func Handle[In any](f func(*Call, *In) (any, error)) func(*Call) (any, error) {
+	return func(c *Call) (any, error) {
+		in := new(In)
+		if err := json.Unmarshal(c.Body(), in); err != nil {
+			return nil, fmt.Errorf("decode %s: %w", c.method.Input, err)
+		}
+		return f(c, in)
+	}
+}

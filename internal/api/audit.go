@@ -1,0 +1,68 @@
+package api
+
+import (
+	"embed"
+	"encoding/json"
+	"io/fs"
+
+	"taskcluster/internal/clock"
+	"taskcluster/internal/store"
+)
+
+//go:embed migrations
+var migrations embed.FS
+
+// Migrations is the schema of the audit rows that methods leave.
+func Migrations() store.Migrations {
+	sub, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		panic(err) // the directory is compiled in
+	}
+	return store.Migrations{Component: "api", FS: sub}
+}
+
+// AuditEntry is one mutating call.
+type AuditEntry struct {
+	Time     clock.Time        `json:"time"`
+	Service  string            `json:"service"`
+	Method   string            `json:"method"`
+	Params   map[string]string `json:"params,omitempty"`
+	ClientID string            `json:"clientId"`
+	SourceIP string            `json:"sourceIp,omitempty"`
+}
+
+// auditKey is where a transaction collects its entries.
+type auditKey struct{}
+
+type auditBatch struct{ entries []AuditEntry }
+
+// Statements are the statements of this package, for the test that prepares
+// them on every engine.
+func Statements() []*store.Stmt { return store.Statements(stmt) }
+
+var stmt = struct{ insertAudit *store.Stmt }{
+	insertAudit: store.SQL(`INSERT INTO api_audit (at, entries) VALUES (?, ?)`),
+}
+
+// Audit leaves an audit row for this call in the transaction that does what the
+// call asks for. All calls of one commit share a row.
+func (c *Call) Audit(tx *store.Tx) {
+	batch := tx.Local(auditKey{}, func() any {
+		b := &auditBatch{}
+		tx.BeforeCommit(b.write)
+		return b
+	}).(*auditBatch)
+	batch.entries = append(batch.entries, AuditEntry{
+		Time: tx.Now(), Service: c.method.service.Name, Method: c.method.Name, Params: c.paramsMap(),
+		ClientID: c.ClientID(), SourceIP: c.SourceIP(),
+	})
+}
+
+func (b *auditBatch) write(tx *store.Tx) error {
+	text, err := json.Marshal(b.entries)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(stmt.insertAudit, tx.Now(), text)
+	return err
+}

@@ -1,0 +1,197 @@
+package api
+
+import (
+	"bytes"
+	"compress/flate"
+	"compress/gzip"
+	"compress/zlib"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"taskcluster/internal/schema"
+	"taskcluster/internal/tcerr"
+)
+
+// MaxBody is the largest request body, in bytes, after inflating.
+const MaxBody = 10 << 20
+
+func malformedEscape(err error) error {
+	return tcerr.New(tcerr.InvalidRequestArguments, "Invalid URL: %v", err)
+}
+
+// isJSON tells whether a content type is application/json, and refuses
+// charsets other than UTF-8.
+func isJSON(contentType string) (bool, error) {
+	if contentType == "application/json" {
+		return true, nil
+	}
+	t, params, err := mime.ParseMediaType(contentType)
+	if err != nil || t != "application/json" {
+		return false, nil
+	}
+	if cs := params["charset"]; cs != "" && !strings.EqualFold(cs, "utf-8") && !strings.EqualFold(cs, "us-ascii") {
+		return true, tcerr.New(tcerr.MalformedPayload, "unsupported charset %q: send the body as UTF-8", cs)
+	}
+	return true, nil
+}
+
+// readBody reads a JSON body, inflating it when it is compressed. Any other
+// body is left unread, and counts as "{}".
+func (c *Call) readBody(w http.ResponseWriter) error {
+	c.body = emptyBody
+	r := c.Request
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil
+	}
+	ok, err := isJSON(r.Header.Get("Content-Type"))
+	if !ok || err != nil {
+		return err
+	}
+	var body io.Reader = http.MaxBytesReader(w, r.Body, MaxBody)
+	switch enc := strings.ToLower(r.Header.Get("Content-Encoding")); enc {
+	case "", "identity":
+	case "gzip", "x-gzip":
+		body, err = gzip.NewReader(body)
+	case "deflate":
+		body, err = inflater(body)
+	default:
+		return tcerr.New(tcerr.MalformedPayload, "unsupported content encoding %q: send the body as it is, or as gzip or deflate", enc)
+	}
+	if err != nil {
+		return tcerr.New(tcerr.MalformedPayload, "Failed to inflate the body: %v", err)
+	}
+	var buf bytes.Buffer
+	if n := r.ContentLength; n > 0 && n <= MaxBody {
+		buf.Grow(int(n) + bytes.MinRead)
+	}
+	_, err = buf.ReadFrom(io.LimitReader(body, MaxBody+1))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge) || buf.Len() > MaxBody:
+		return tcerr.New(tcerr.InputTooLarge, "The body is larger than the %d bytes that are allowed", MaxBody)
+	case err != nil:
+		return tcerr.New(tcerr.MalformedPayload, "Failed to read the body: %v", err)
+	}
+	c.raw = buf.Bytes()
+	if len(c.raw) == 0 {
+		return nil
+	}
+	if c.method.input == nil {
+		if !json.Valid(c.raw) {
+			return tcerr.New(tcerr.MalformedPayload, "Failed to parse JSON: %v", json.Unmarshal(c.raw, new(any)))
+		}
+	}
+	if first := bytes.TrimLeft(c.raw, " \t\r\n"); len(first) > 0 && first[0] != '{' && first[0] != '[' {
+		var v any
+		if err := json.Unmarshal(c.raw, &v); err != nil {
+			return tcerr.New(tcerr.MalformedPayload, "Failed to parse JSON: %v", err)
+		}
+		return tcerr.New(tcerr.MalformedPayload, "Must be an object or array")
+	}
+	c.body = c.raw
+	return nil
+}
+
+var emptyBody = []byte("{}")
+
+// inflater reads "deflate", which is zlib by the standard and raw deflate by
+// the habit of some senders.
+func inflater(r io.Reader) (io.Reader, error) {
+	var head [1]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, err
+	}
+	r = io.MultiReader(bytes.NewReader(head[:]), r)
+	if head[0]&0x0f == 8 {
+		return zlib.NewReader(r)
+	}
+	return flate.NewReader(r), nil
+}
+
+// checkParams compares URL parameters with their patterns.
+func (c *Call) checkParams() error {
+	var problems []string
+	for i, v := range c.params {
+		if p := c.method.patterns[i]; p != nil && !p.match(v) {
+			problems = append(problems, fmt.Sprintf("URL parameter '%s' given as '%s' must match regular expression: '/%s/'",
+				c.method.route.names[i], v, p.source))
+		}
+	}
+	if problems != nil {
+		return tcerr.New(tcerr.InvalidRequestArguments, "Invalid URL patterns:\n%s", strings.Join(problems, "\n"))
+	}
+	return nil
+}
+
+// checkQuery admits declared query parameters, and "bewit".
+func (c *Call) checkQuery() error {
+	raw := c.Request.URL.RawQuery
+	if len(c.method.Query) > 0 {
+		c.query = make([]string, len(c.method.Query))
+	}
+	if raw == "" {
+		return nil
+	}
+	given, err := url.ParseQuery(raw)
+	if err != nil {
+		return tcerr.New(tcerr.InvalidRequestArguments, "Query string is malformed: %v", err)
+	}
+	var problems []string
+	for name, values := range given {
+		if name == "bewit" {
+			continue
+		}
+		i := c.method.queryIndex(name)
+		switch {
+		case i < 0:
+			problems = append(problems, fmt.Sprintf("Query-string parameter: %s is not supported!", name))
+		case len(values) > 1:
+			problems = append(problems, fmt.Sprintf("Query-string parameter: %s must be a string!", name))
+		case !c.method.Query[i].Pattern.match(values[0]):
+			problems = append(problems, fmt.Sprintf("Query-string parameter: %s=%q does not match expression: /%s/",
+				name, values[0], c.method.Query[i].Pattern.source))
+		default:
+			c.query[i] = values[0]
+		}
+	}
+	if problems != nil {
+		return tcerr.New(tcerr.InvalidRequestArguments, "%s", strings.Join(problems, "\n"))
+	}
+	return nil
+}
+
+func (m *method) queryIndex(name string) int {
+	for i := range m.Query {
+		if m.Query[i].Name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// checkInput validates the body and fills in defaults.
+func (c *Call) checkInput() error {
+	m := c.method
+	if m.input == nil {
+		return nil
+	}
+	if ok, _ := isJSON(c.Request.Header.Get("Content-Type")); !ok {
+		return tcerr.New(tcerr.MalformedPayload, "Payload must be JSON with content-type: application/json got content-type: %s",
+			c.Request.Header.Get("Content-Type"))
+	}
+	doc, value, problems, err := m.input.Decode(c.body)
+	if err != nil {
+		return tcerr.New(tcerr.MalformedPayload, "Failed to parse JSON: %v", err)
+	}
+	if len(problems) > 0 {
+		return tcerr.New(tcerr.InputValidationError, "%s", schema.ErrorText(m.input.ID(), problems))
+	}
+	c.body, c.input = doc, value
+	return nil
+}

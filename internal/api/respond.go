@@ -1,0 +1,148 @@
+package api
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+
+	"taskcluster/internal/tcerr"
+)
+
+// writeAnswer sends what a handler returned.
+func (s *Server) writeAnswer(c *Call, w http.ResponseWriter, answer any) int {
+	status := http.StatusOK
+	if r, ok := answer.(*Response); ok {
+		for k, v := range r.Header {
+			w.Header()[k] = v
+		}
+		if r.Status != 0 {
+			status = r.Status
+		}
+		answer = r.Body
+	}
+	if answer == nil {
+		if c.method.Output != "" && c.method.Output != Blob && status == http.StatusOK {
+			return s.writeError(c, w, fmt.Errorf("%s answered nothing but declares the output %s", c.method.Name, c.method.Output))
+		}
+		if status == http.StatusOK {
+			status = http.StatusNoContent
+		}
+		w.WriteHeader(status)
+		return status
+	}
+	body, ok := answer.(JSON)
+	if !ok {
+		b, err := marshal(answer)
+		if err != nil {
+			return s.writeError(c, w, err)
+		}
+		body = b
+	}
+	writeJSON(w, c.Request, status, body)
+	return status
+}
+
+func marshal(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
+}
+
+// compressAbove is the size in bytes from which answers are compressed for
+// callers who accept that.
+const compressAbove = 1024
+
+func writeJSON(w http.ResponseWriter, r *http.Request, status int, body []byte) {
+	h := w.Header()
+	h["Content-Type"] = jsonType
+	if len(body) > compressAbove && h.Get("Content-Encoding") == "" && acceptsGzip(r) {
+		body = compress(body)
+		h.Set("Content-Encoding", "gzip")
+		h.Set("Vary", "Accept-Encoding")
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	if r.Method != http.MethodHead {
+		w.Write(body)
+	}
+}
+
+func acceptsGzip(r *http.Request) bool {
+	for _, part := range strings.Split(r.Header.Get("Accept-Encoding"), ",") {
+		coding, q, _ := strings.Cut(part, ";")
+		if c := strings.TrimSpace(coding); c == "gzip" || c == "*" {
+			return strings.ReplaceAll(q, " ", "") != "q=0"
+		}
+	}
+	return false
+}
+
+func compress(body []byte) []byte {
+	var buf bytes.Buffer
+	z := gzipWriters.Get().(*gzip.Writer)
+	defer gzipWriters.Put(z)
+	z.Reset(&buf)
+	z.Write(body)
+	z.Close()
+	return buf.Bytes()
+}
+
+var gzipWriters = sync.Pool{New: func() any {
+	z, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed)
+	return z
+}}
+
+// errorBody is the published form of an error.
+type errorBody struct {
+	Code        tcerr.Code  `json:"code"`
+	Message     string      `json:"message"`
+	RequestInfo requestInfo `json:"requestInfo"`
+}
+
+type requestInfo struct {
+	Method  string            `json:"method"`
+	Params  map[string]string `json:"params"`
+	Payload any               `json:"payload"`
+	Time    string            `json:"time"`
+}
+
+// writeError answers in the published error format. What is not a *tcerr.Error
+// is logged with an incident id, and only the id reaches the caller.
+func (s *Server) writeError(c *Call, w http.ResponseWriter, err error) int {
+	var e *tcerr.Error
+	if !errors.As(err, &e) || e.Code == tcerr.InternalServerError {
+		incident := newUUID()
+		s.log.Error("incident", "incidentId", incident, "service", c.method.service.Name, "name", c.method.Name, "error", err.Error())
+		e = tcerr.New(tcerr.InternalServerError, "Internal Server Error, incidentId %s.", incident)
+	}
+	status := e.Code.Status()
+	now := s.clock.Now().String()
+	message := fmt.Sprintf("%s\n\n---\n\n* method:     %s\n* errorCode:  %s\n* statusCode: %d\n* time:       %s",
+		e.Message, c.method.Name, e.Code, status, now)
+	body, err := marshal(errorBody{Code: e.Code, Message: message, RequestInfo: requestInfo{
+		Method: c.method.Name, Params: c.paramsMap(), Payload: c.payload(), Time: now,
+	}})
+	if err != nil {
+		body = fmt.Appendf(nil, `{"code":%q,"message":%q}`, e.Code, e.Message)
+	}
+	if status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", "hawk")
+	}
+	writeJSON(w, c.Request, status, body)
+	return status
+}
+
+func panicError(p any) error {
+	return fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+}

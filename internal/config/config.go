@@ -1,0 +1,279 @@
+// Package config holds the settings of a deployment. Each can be given as a
+// flag, in the environment, or in a file; flags win over the environment, the
+// environment over the file, the file over the default. Where each value came
+// from is remembered, so that an operator can ask.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"reflect"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/yaml"
+)
+
+// Settings is one struct for flags, environment and file. The name of a setting
+// is its flag ("data-dir"), its key in the file, and, in upper case with
+// underscores behind TASKCLUSTER_, its environment variable.
+//
+// A nil field was not given. Tags: help for people, fallback is the default,
+// secret hides the value wherever settings are shown.
+type Settings struct {
+	Listen          *string        `name:"listen" fallback:"localhost:8080" placeholder:"ADDR" help:"Address to serve on, host:port. Port 0 picks a free one."`
+	RootURL         *string        `name:"root-url" placeholder:"URL" help:"URL that clients, workers and browsers reach the deployment by (default: http:// and the listen address)."`
+	DataDir         *string        `name:"data-dir" fallback:"data" placeholder:"DIR" help:"Directory for the database, artifacts and keys. Made on first start."`
+	Worker          *bool          `name:"worker" fallback:"false" help:"Also run a worker in this process, for the task queue local/native."`
+	WorkerCapacity  *int           `name:"worker-capacity" fallback:"2" placeholder:"N" help:"How many tasks the local worker runs at once."`
+	Only            *[]string      `name:"only" placeholder:"SERVICE,…" help:"Serve only these services (default: all)."`
+	RootAccessToken *Secret        `name:"root-access-token" secret:"true" placeholder:"TOKEN" help:"Access token of static/taskcluster/root, 22 to 66 letters, digits, - or _ (default: made on first start). file:PATH and env:NAME are read from there."`
+	ClaimTimeout    *time.Duration `name:"claim-timeout" fallback:"20m" placeholder:"DURATION" help:"How long a claim lasts before the worker must have renewed it."`
+	MaxDeadlineDays *int           `name:"max-task-deadline-days" fallback:"5" placeholder:"DAYS" help:"How far ahead a task's deadline may lie."`
+	MaxDependencies *int           `name:"max-task-dependencies" fallback:"10000" placeholder:"N" help:"How many dependencies one task may have."`
+	MaxArtifactSize *int64         `name:"max-artifact-size" fallback:"0" placeholder:"BYTES" help:"Largest artifact that may be uploaded; 0 means no limit."`
+	EventRetention  *time.Duration `name:"event-retention" fallback:"24h" placeholder:"DURATION" help:"How long published events are kept for those who read them later."`
+	TrustProxy      *bool          `name:"trust-proxy" fallback:"false" help:"Believe X-Forwarded-For from the proxy in front."`
+	LogLevel        *string        `name:"log-level" fallback:"info" placeholder:"LEVEL" enum:"debug,info,warn,error" help:"Least severe log lines to write: debug, info, warn or error."`
+	LogFormat       *string        `name:"log-format" fallback:"json" placeholder:"FORMAT" enum:"json,text" help:"Form of log lines: json or text."`
+}
+
+// Secret is a setting that must not be shown. It prints as "[secret]".
+type Secret string
+
+// String implements fmt.Stringer without giving the secret away.
+func (Secret) String() string { return "[secret]" }
+
+// GoString implements fmt.GoStringer likewise.
+func (Secret) GoString() string { return "[secret]" }
+
+// LogValue implements slog.LogValuer likewise.
+func (Secret) LogValue() slog.Value { return slog.StringValue("[secret]") }
+
+// MarshalText keeps the secret out of JSON and YAML.
+func (Secret) MarshalText() ([]byte, error) { return []byte("[secret]"), nil }
+
+// Origin says where a value came from.
+type Origin struct {
+	Name   string `json:"name"`
+	Value  string `json:"value"` // as a person would write it; secrets are hidden
+	Source string `json:"source"`
+	Help   string `json:"help"`
+}
+
+// Load fills in what flags leave open: from the environment, then from the YAML
+// file at path (none when empty), then from the defaults. Every field of the
+// result is set, apart from those that have no default.
+func Load(flags Settings, path string, getenv func(string) string) (Settings, []Origin, error) {
+	file, err := readFile(path)
+	if err != nil {
+		return Settings{}, nil, err
+	}
+	out := flags
+	var origins []Origin
+	v := reflect.ValueOf(&out).Elem()
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		name, source := f.Tag.Get("name"), "flag --"+f.Tag.Get("name")
+		env := EnvName(name)
+		text, inFile := file[name]
+		delete(file, name)
+		switch {
+		case !v.Field(i).IsNil():
+		case getenv(env) != "":
+			source = "environment " + env
+			err = set(v.Field(i), getenv(env))
+		case inFile:
+			source = "file " + path
+			err = set(v.Field(i), text)
+		case f.Tag.Get("fallback") != "":
+			source = "default"
+			err = set(v.Field(i), f.Tag.Get("fallback"))
+		default:
+			source = "not set"
+		}
+		if err == nil {
+			err = check(f, v.Field(i))
+		}
+		if err == nil {
+			err = resolve(v.Field(i), getenv)
+		}
+		if err != nil {
+			return Settings{}, nil, fmt.Errorf("setting %s (%s): %w", name, source, err)
+		}
+		origins = append(origins, Origin{Name: name, Value: show(v.Field(i)), Source: source, Help: f.Tag.Get("help")})
+	}
+	for name := range file {
+		return Settings{}, nil, fmt.Errorf("%s: there is no setting %q; the settings are: %s", path, name, strings.Join(Names(), ", "))
+	}
+	return out, origins, out.complete()
+}
+
+// EnvName is the environment variable of a setting.
+func EnvName(name string) string {
+	return "TASKCLUSTER_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+}
+
+// Names lists the settings.
+func Names() []string {
+	t := reflect.TypeFor[Settings]()
+	names := make([]string, 0, t.NumField())
+	for i := range t.NumField() {
+		names = append(names, t.Field(i).Tag.Get("name"))
+	}
+	sort.Strings(names)
+	return names
+}
+
+func readFile(path string) (map[string]string, error) {
+	if path == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("the settings file %s does not exist", path)
+		}
+		return nil, err
+	}
+	var raw map[string]any
+	if err := yaml.UnmarshalStrict(b, &raw); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	out := map[string]string{}
+	for k, v := range raw {
+		if list, ok := v.([]any); ok {
+			var parts []string
+			for _, p := range list {
+				parts = append(parts, fmt.Sprint(p))
+			}
+			v = strings.Join(parts, ",")
+		}
+		if n, ok := v.(float64); ok {
+			v = strconv.FormatFloat(n, 'f', -1, 64)
+		}
+		out[k] = fmt.Sprint(v)
+	}
+	return out, nil
+}
+
+// set parses text into the field's type and points the field at it.
+func set(field reflect.Value, text string) error {
+	p := reflect.New(field.Type().Elem())
+	var err error
+	switch dst := p.Interface().(type) {
+	case *string:
+		*dst = text
+	case *Secret:
+		*dst = Secret(text)
+	case *bool:
+		*dst, err = strconv.ParseBool(text)
+	case *int:
+		*dst, err = strconv.Atoi(text)
+	case *int64:
+		*dst, err = strconv.ParseInt(text, 10, 64)
+	case *time.Duration:
+		*dst, err = time.ParseDuration(text)
+	case *[]string:
+		for _, s := range strings.Split(text, ",") {
+			if s = strings.TrimSpace(s); s != "" {
+				*dst = append(*dst, s)
+			}
+		}
+	default:
+		err = fmt.Errorf("unknown type %T", dst)
+	}
+	if err != nil {
+		return fmt.Errorf("%q is not a %s", text, field.Type().Elem())
+	}
+	field.Set(p)
+	return nil
+}
+
+func check(f reflect.StructField, field reflect.Value) error {
+	allowed := f.Tag.Get("enum")
+	if allowed == "" || field.IsNil() {
+		return nil
+	}
+	got := field.Elem().String()
+	for _, a := range strings.Split(allowed, ",") {
+		if a == got {
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is none of %s", got, allowed)
+}
+
+// resolve follows file: and env: references of secrets.
+func resolve(field reflect.Value, getenv func(string) string) error {
+	s, ok := field.Interface().(*Secret)
+	if !ok || s == nil {
+		return nil
+	}
+	if path, ok := strings.CutPrefix(string(*s), "file:"); ok {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		v := Secret(bytes.TrimSpace(b))
+		field.Set(reflect.ValueOf(&v))
+	} else if name, ok := strings.CutPrefix(string(*s), "env:"); ok {
+		v := Secret(getenv(name))
+		if v == "" {
+			return fmt.Errorf("the environment variable %s is not set", name)
+		}
+		field.Set(reflect.ValueOf(&v))
+	}
+	return nil
+}
+
+func show(field reflect.Value) string {
+	if field.IsNil() {
+		return ""
+	}
+	if list, ok := field.Interface().(*[]string); ok {
+		return strings.Join(*list, ",")
+	}
+	return fmt.Sprint(field.Elem().Interface())
+}
+
+// complete checks values that depend on each other and fills in the root URL.
+func (s *Settings) complete() error {
+	host, port, err := net.SplitHostPort(*s.Listen)
+	if err != nil {
+		return fmt.Errorf("setting listen: %q is not host:port, like localhost:8080", *s.Listen)
+	}
+	if s.RootURL != nil {
+		u, err := url.Parse(*s.RootURL)
+		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+			return fmt.Errorf("setting root-url: %q is not a URL like https://ci.example.com", *s.RootURL)
+		}
+		trimmed := strings.TrimRight(*s.RootURL, "/")
+		s.RootURL = &trimmed
+	} else if port != "0" {
+		if host == "" || host == "0.0.0.0" || host == "::" {
+			host = "localhost"
+		}
+		root := "http://" + net.JoinHostPort(host, port)
+		s.RootURL = &root
+	}
+	switch {
+	case *s.ClaimTimeout < time.Second:
+		return errors.New("setting claim-timeout: must be at least 1s")
+	case *s.MaxDeadlineDays < 1:
+		return errors.New("setting max-task-deadline-days: must be at least 1")
+	case *s.MaxDependencies < 0 || *s.MaxDependencies > 10000:
+		return errors.New("setting max-task-dependencies: must be between 0 and 10000, the most that the API allows")
+	case *s.WorkerCapacity < 1:
+		return errors.New("setting worker-capacity: must be at least 1")
+	}
+	return nil
+}
