@@ -78,12 +78,20 @@ func hostPort(r *http.Request) (string, int) {
 // Auth authenticates the request, once.
 func (c *Call) Auth() *AuthResult {
 	if c.auth == nil {
-		c.auth = c.authenticate()
+		c.auth = c.authenticate(c.server.auth)
 	}
 	return c.auth
 }
 
-func (c *Call) authenticate() *AuthResult {
+// AuthenticateBy authenticates the request by another authority than the
+// server's, for methods that test credentials. What Auth and Require answer
+// afterwards follows from it.
+func (c *Call) AuthenticateBy(a Authenticator) *AuthResult {
+	c.auth = c.authenticate(a)
+	return c.auth
+}
+
+func (c *Call) authenticate(by Authenticator) *AuthResult {
 	r := c.Request
 	authorization := r.Header.Get("Authorization")
 	if authorization != "" && strings.Contains(r.URL.RawQuery, "bewit=") {
@@ -92,7 +100,7 @@ func (c *Call) authenticate() *AuthResult {
 		}
 	}
 	host, port := hostPort(r)
-	res := c.server.auth.Authenticate(c.Context, AuthRequest{
+	res := by.Authenticate(c.Context, AuthRequest{
 		Method:        r.Method,
 		Resource:      r.RequestURI,
 		Host:          host,
@@ -142,6 +150,10 @@ func (c *Call) AuthorizeStrings(get func(name string) (string, bool)) error {
 	}
 	return c.require(expr, public)
 }
+
+// Require refuses callers who do not satisfy expr, whatever the method's own
+// scope expression says.
+func (c *Call) Require(expr scopes.Expr) error { return c.require(expr, false) }
 
 func (c *Call) require(expr scopes.Expr, public bool) error {
 	c.authorized = true

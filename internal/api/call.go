@@ -25,7 +25,6 @@ type Call struct {
 	query  []string // values, in the order of the method's Query; "" = absent
 	raw    []byte   // the body as received (inflated)
 	body   []byte   // the body with defaults filled in
-	input  any      // body, decoded
 
 	auth       *AuthResult
 	authorized bool

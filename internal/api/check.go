@@ -185,13 +185,13 @@ func (c *Call) checkInput() error {
 		return tcerr.New(tcerr.MalformedPayload, "Payload must be JSON with content-type: application/json got content-type: %s",
 			c.Request.Header.Get("Content-Type"))
 	}
-	doc, value, problems, err := m.input.Decode(c.body)
+	doc, problems, err := m.input.Accept(c.body)
 	if err != nil {
 		return tcerr.New(tcerr.MalformedPayload, "Failed to parse JSON: %v", err)
 	}
 	if len(problems) > 0 {
 		return tcerr.New(tcerr.InputValidationError, "%s", schema.ErrorText(m.input.ID(), problems))
 	}
-	c.body, c.input = doc, value
+	c.body = doc
 	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"sort"
 	"strings"
 
-	"taskcluster/internal/events"
 	"taskcluster/internal/scopes"
 )
 
@@ -92,7 +91,7 @@ func (svc *service) exchangesReference(rootURL string) any {
 		Schema:     rootURL + "/schemas/common/exchanges-reference-v0.json#",
 		APIVersion: svc.Version, ServiceName: svc.Name, Title: svc.Title + " events",
 		Description:    "What the " + svc.Name + " service announces.",
-		ExchangePrefix: events.Prefix(svc.Name, svc.Version),
+		ExchangePrefix: "exchange/taskcluster-" + svc.Name + "/" + svc.Version + "/",
 		Entries:        []exchangeEntry{},
 	}
 	for _, x := range svc.Exchanges {
