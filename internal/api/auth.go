@@ -46,6 +46,10 @@ type AuthResult struct {
 	Scopes   scopes.Set // expanded, the anonymous role's included
 	Expires  clock.Time
 	Hash     string // payload hash that the signature covers, if any
+
+	// Err is set, with AuthFailed, when it could not be found out: the fault is
+	// ours, and the request may be tried again.
+	Err error
 }
 
 // hostPort gives the host and port that the sender signed, as a proxy in front
@@ -161,6 +165,9 @@ func (c *Call) require(expr scopes.Expr, public bool) error {
 		return nil
 	}
 	a := c.Auth()
+	if a.Err != nil {
+		return a.Err
+	}
 	if a.Status == AuthFailed {
 		return tcerr.New(tcerr.AuthenticationFailed, "%s", a.Message)
 	}
