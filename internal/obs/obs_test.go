@@ -1,0 +1,49 @@
+package obs
+
+import (
+	"bytes"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestMetricsShowWhatWasServed(t *testing.T) {
+	m := NewMetrics()
+	m.Served("queue", "createTask", "PUT", 200, 3*time.Millisecond)
+	m.Served("queue", "createTask", "PUT", 200, 3*time.Millisecond)
+	m.Gauge("taskcluster_test_depth", "A test.", func() float64 { return 7 })
+	rec := httptest.NewRecorder()
+	m.Handler().ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
+	for _, want := range []string{
+		`http_requests_total{method="PUT",name="createTask",service="queue",status="200"} 2`,
+		`http_request_duration_seconds_bucket{method="PUT",name="createTask",service="queue",status="200",le="0.005"} 2`,
+		"taskcluster_test_depth 7",
+	} {
+		if !strings.Contains(rec.Body.String(), want) {
+			t.Errorf("missing %q", want)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { m.Served("queue", "createTask", "PUT", 200, time.Millisecond) }); n > 1 {
+		t.Errorf("counting a call allocates %v times", n)
+	}
+}
+
+func TestLogger(t *testing.T) {
+	var out bytes.Buffer
+	log, err := NewLogger(&out, "json", "warn")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Info("not this")
+	log.Warn("this", "taskId", "x")
+	if got := out.String(); strings.Contains(got, "not this") || !strings.Contains(got, `"taskId":"x"`) {
+		t.Error(got)
+	}
+	if _, err := NewLogger(&out, "xml", "info"); err == nil {
+		t.Error("format xml must be refused")
+	}
+	if _, err := NewLogger(&out, "json", "loud"); err == nil {
+		t.Error("level loud must be refused")
+	}
+}
