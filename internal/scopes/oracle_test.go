@@ -124,7 +124,6 @@ func oracleDepends(r, s Role) bool {
 	return false
 }
 
-
 // oracleInvalid reports whether some role has an ambiguous scope.
 func oracleInvalid(roles []Role) bool {
 	for _, r := range roles {

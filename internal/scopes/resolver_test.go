@@ -1,0 +1,652 @@
+package scopes
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func mustCompile(t testing.TB, roles []Role) *Resolver {
+	t.Helper()
+	r, err := Compile(roles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// rules reads "pattern: scope, scope" lines. A scope is granted twice: as
+// "assume:scope", so that it can match other rules, and as "out:scope", to be
+// seen in the result whatever the query covers.
+func rules(text string) []Role {
+	var roles []Role
+	for line := range strings.Lines(text) {
+		pattern, scopes, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		role := Role{ID: pattern}
+		for scope := range strings.SplitSeq(scopes, ", ") {
+			role.Scopes = append(role.Scopes, "assume:"+scope, "out:"+scope)
+		}
+		roles = append(roles, role)
+	}
+	return roles
+}
+
+func TestExpandVectors(t *testing.T) {
+	long := `a: b
+		b: cc, eX*
+		c*: dYY
+		d*: eZZZ
+		e*: f<..>g
+		ff*: h<..>j*
+		hej: hello
+		hej2: hello2
+		h*: H
+		a:*: q<..>
+		q*: Q`
+	for _, c := range []struct{ rules, input, want string }{
+		{"c*: C", "c", "C"},
+		{"c*: C", "cccc", "C"},
+		{"c*: C", "c*", "C"},
+		{"c*: C", "*", "C"},
+		{"d*: D<..>", "d", "D"},
+		{"d*: D<..>", "dX", "DX"},
+		{"d*: D<..>", "d*", "D*"},
+		{"d*: D<..>", "dXY*", "DXY*"},
+		{"d*: D<..>", "*", "D*"},
+		{"e*: E<..>F", "e", "EF"},
+		{"e*: E<..>F", "eXYZ", "EXYZF"},
+		{"e*: E<..>F", "e*", "E*"},
+		{"e*: E<..>F", "eXY*", "EXY*"},
+		{"a*a: A", "a", ""},
+		{"a*a: A", "a*", "A"},
+		{"a*a: A", "a*a", "A"},
+		{"a*a: A", "a*a*", "A"},
+		{"a*a: A", "a*aa*", ""},
+		{"a*a: A", "aba", ""},
+		{"a*a: A", "*", "A"},
+		{"a*: A<..>X\naa*: AA<..>X\nab*: AB<..>X", "aa", "AaX, AAX"},
+		{"a*: A<..>X\naa*: AA<..>X\nab*: AB<..>X", "aa*", "Aa*, AA*"},
+		{"a*: A<..>X\naa*: AA<..>X\nab*: AB<..>X", "ab", "AbX, ABX"},
+		{"a*: A<..>X\naa*: AA<..>X\nab*: AB<..>X", "a*", "A*"},
+		{"a*: A<..>*", "aa", "Aa*"},
+		{"a*: A<..>*", "a", "A*"},
+		{long, "a", "b, cc, dYY, eZZZ, fZZZg, eX*, fX*"},
+		{long, "a:a", "qa, Q"},
+		{long, "efy", "ffyg, hygj*, H"},
+		{long, "ffe", "hej*, hello, hello2, H"},
+		{long, "e*", "f*, h*, H"},
+		{long, "f*", "h*, H"},
+		{long, "ff", "hj*, H"},
+		{long, "hh", "H"},
+		{long, "*", "q*, b, cc, eX*, dYY, eZZZ, f*, h*, H, Q"},
+		{long, "z", ""},
+		{"x: X<..>", "x", "X<..>"}, // plain text in an exact role
+		{"b: B\nb*: P<..>\nb*x: S", "b", "B, P"},
+		{"b: B\nb*: P<..>\nb*x: S", "b*", "B, P*, S"},
+		{"b: B\nb*: P<..>\nb*x: S", "b*x", "P*x, S"},
+	} {
+		roles := rules(c.rules)
+		r := mustCompile(t, roles)
+		var got []string
+		for _, scope := range r.Uncached([]string{"assume:" + c.input}).Slice() {
+			if s, ok := strings.CutPrefix(scope, "out:"); ok {
+				got = append(got, s)
+			}
+		}
+		want := []string{}
+		if c.want != "" {
+			want = Normalize(strings.Split(c.want, ", "))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q with %q: %q, want %q", c.rules, c.input, got, want)
+		}
+		checkExpansion(t, r, roles, []string{"assume:" + c.input})
+	}
+}
+
+// checkExpansion compares one expansion with the reference algorithm.
+func checkExpansion(t interface {
+	Helper()
+	Fatalf(string, ...any)
+}, r *Resolver, roles []Role, input []string) {
+	t.Helper()
+	want := oracleExpand(roles, input)
+	for _, got := range [][]string{r.Uncached(input).Slice(), r.Expand(input).Slice(), r.Expand(input).Slice()} {
+		if !slices.Equal(got, want) {
+			t.Fatalf("%q with %q:\ngot  %q\nwant %q", input, roles, got, want)
+		}
+	}
+}
+
+func TestExpand(t *testing.T) {
+	roles := []Role{
+		{"project-admin:*", []string{"assume:admin-role:project-<..>/*"}},
+		{"admin-role:*", []string{"auth:create-role:<..>"}},
+		{"thing-id:*", []string{"assume:other:*", "x"}},
+		{"-", []string{"dash"}},
+		{"with space/and%percent", []string{"odd"}},
+	}
+	r := mustCompile(t, roles)
+	for _, c := range []struct{ input, want string }{
+		{"", ""},
+		{"b a ab* ab", "a ab* b"},
+		{"assume:project-admin:proj1", "assume:admin-role:project-proj1/* assume:project-admin:proj1 auth:create-role:project-proj1/*"},
+		{"assume:project-admin:proj*", "assume:admin-role:project-proj* assume:project-admin:proj* auth:create-role:project-proj*"},
+		{"assume:-", "assume:- dash"},
+		{"assume:anonymous", "assume:anonymous"},
+		{"assumed:-", "assumed:-"},
+		{"assume", "assume"},
+		{"b*", "b*"},
+		{"assume:none:x assume:*", "assume:* auth:create-role:* dash odd x"},
+		{"assume:thing-id:test", "assume:other:* assume:thing-id:test x"},
+	} {
+		got := r.Expand(strings.Fields(c.input))
+		if !slices.Equal(got.Slice(), strings.Fields(c.want)) {
+			t.Errorf("Expand(%q) = %q", c.input, got.Slice())
+		}
+	}
+	for _, all := range []string{"*", "a*", "as*", "ass*", "assu*", "assum*", "assume*", "assume:*"} {
+		got := r.Expand([]string{all})
+		if !got.HasAll([]string{all, "dash", "odd", "x", "auth:create-role:*"}) {
+			t.Errorf("%q gives only %q", all, got.Slice())
+		}
+		checkExpansion(t, r, roles, []string{all})
+	}
+}
+
+func TestInvalidParameters(t *testing.T) {
+	for _, c := range []struct{ id, scope, want string }{
+		{"a*", "b<..>c<..>", "parameterized scope 'b<..>c<..>' contains multiple '<..>'"},
+		{"a*", "*<..><..>", "parameterized scope '*<..><..>' contains multiple '<..>'"},
+		{"a*", "b*<..>", "parameterized scope 'b*<..>' ends with '*<..>' which implies an ambiguous kleene"},
+		{"a*", "b*<..>x", ""},
+		{"a*", "b<..>*", ""},
+		{"a", "b<..>c<..>", ""},
+		{"a", "b*<..>", ""},
+		{"a*b", "b*<..>", ""},
+	} {
+		_, err := Compile([]Role{{"z", nil}, {c.id, []string{"ok", c.scope}}})
+		if c.want == "" {
+			if err != nil {
+				t.Errorf("%q in %q: %v", c.scope, c.id, err)
+			}
+			continue
+		}
+		var invalid *InvalidScopeError
+		if !errors.As(err, &invalid) || err.Error() != c.want || invalid.Role != c.id || invalid.Scope != c.scope {
+			t.Errorf("%q in %q: %v", c.scope, c.id, err)
+		}
+	}
+}
+
+func TestCycles(t *testing.T) {
+	for _, c := range []struct {
+		roles []Role
+		want  string // the cycle; "" for none
+	}{
+		{[]Role{{"a", []string{"assume:b"}}, {"b", []string{"assume:a"}}}, "'assume:a' -> 'assume:b' -> 'assume:a'"},
+		{[]Role{{"a", []string{"assume:a"}}}, "'assume:a' -> 'assume:a'"},
+		{[]Role{{"a", []string{"*"}}}, "'assume:a' -> 'assume:a'"},
+		{[]Role{{"a", []string{"assum*"}}}, "'assume:a' -> 'assume:a'"},
+		{[]Role{{"a*", []string{"assume:a"}}}, "'assume:a*' -> 'assume:a*'"},
+		{[]Role{{"a*", []string{"<..>"}}}, "'assume:a*' -> 'assume:a*'"},
+		{[]Role{{"a*", []string{"assume:b<..>"}}, {"b*", []string{"assume:a<..>x"}}}, "'assume:a*' -> 'assume:b*' -> 'assume:a*'"},
+		{[]Role{{"test*", []string{"assume:other<..>x"}}, {"other*", []string{"assume:te<..>"}}}, "'assume:other*' -> 'assume:test*' -> 'assume:other*'"},
+		{[]Role{
+			{"test-1:*", []string{"assume:test-2:prefix-<..>/some-suffix"}},
+			{"test-2:*", []string{"assume:test-1:prefix/<..>#some-suffix"}},
+		}, "'assume:test-1:*' -> 'assume:test-2:*' -> 'assume:test-1:*'"},
+		{[]Role{{"a", []string{"assume:c"}}, {"c", []string{"assume:d"}}, {"d", []string{"assume:e"}}, {"e", []string{"assume:c"}}},
+			"'assume:c' -> 'assume:d' -> 'assume:e' -> 'assume:c'"},
+		{[]Role{{"a*", []string{"assume:b<..>"}}, {"bx", []string{"assume:ay"}}}, "'assume:a*' -> 'assume:bx' -> 'assume:a*'"},
+		{[]Role{{"a", []string{"assume:b", "assume:c"}}, {"b", []string{"assume:c"}}, {"c", []string{"z"}}}, ""},
+		{[]Role{{"a", []string{"assume:b<..>"}}, {"b<", []string{"assume:a"}}}, ""},
+		{[]Role{{"a", []string{"assume:missing"}}}, ""},
+	} {
+		for range 20 {
+			rand.Shuffle(len(c.roles), func(i, j int) { c.roles[i], c.roles[j] = c.roles[j], c.roles[i] })
+			_, err := Compile(c.roles)
+			var cycle *CycleError
+			switch {
+			case c.want == "" && err != nil:
+				t.Errorf("%q: %v", c.roles, err)
+			case c.want != "" && (!errors.As(err, &cycle) || err.Error() != "Roles may not contain dependency cycles, found: "+c.want):
+				t.Errorf("%q: %v", c.roles, err)
+			}
+		}
+	}
+}
+
+// chain returns n roles of which each gives the next, with a parameter.
+func chain(n int) []Role {
+	var roles []Role
+	for i := range n {
+		roles = append(roles, Role{
+			ID:     fmt.Sprintf("link-%05d:*", i),
+			Scopes: []string{fmt.Sprintf("assume:link-%05d:<..>", i+1), fmt.Sprintf("scope-%05d:<..>", i)},
+		})
+	}
+	return roles
+}
+
+func TestChains(t *testing.T) {
+	roles := chain(500)
+	rand.Shuffle(len(roles), func(i, j int) { roles[i], roles[j] = roles[j], roles[i] })
+	r := mustCompile(t, roles)
+	for _, parameter := range []string{"x", "", "x*", "*"} {
+		input := []string{"assume:link-00000:" + parameter}
+		got := r.Expand(input)
+		if got.Len() != 1001 || !got.Has("scope-00499:"+parameter) || !got.Has("assume:link-00500:"+parameter) {
+			t.Errorf("%q gives %d scopes", input, got.Len())
+		}
+		checkExpansion(t, r, roles, input)
+	}
+	for range 100 {
+		closed := append(slices.Clone(roles), Role{"link-00500:x", []string{"assume:link-00000:y"}})
+		rand.Shuffle(len(closed), func(i, j int) { closed[i], closed[j] = closed[j], closed[i] })
+		_, err := Compile(closed)
+		var cycle *CycleError
+		if !errors.As(err, &cycle) || len(cycle.Cycle) != 502 {
+			t.Fatalf("the cycle of 501 roles is not found: %v", err)
+		}
+	}
+}
+
+// TestDiamonds: 60 levels of two paths each are 2^60 paths, but few scopes.
+func TestDiamonds(t *testing.T) {
+	var roles []Role
+	for i := range 60 {
+		for _, side := range []string{"l", "r"} {
+			roles = append(roles, Role{
+				ID:     fmt.Sprintf("%02d-%s-*", i, side),
+				Scopes: []string{fmt.Sprintf("assume:%02d-l-<..>", i+1), fmt.Sprintf("assume:%02d-r-<..>", i+1)},
+			})
+		}
+	}
+	r := mustCompile(t, roles)
+	for _, parameter := range []string{"x", "x*", "*"} {
+		if got := r.Expand([]string{"assume:00-l-" + parameter}); got.Len() != 121 {
+			t.Errorf("%q: %d scopes", parameter, got.Len())
+		}
+	}
+	checkExpansion(t, r, roles, []string{"assume:00-r-y"})
+}
+
+// manyRoles returns n roles in layers, with plain, prefix and parameterised
+// ones among them.
+func manyRoles(n int) []Role {
+	var roles []Role
+	for i := range n {
+		layer := i * 10 / n
+		role := Role{ID: fmt.Sprintf("layer-%d:repo/%d", layer, i)}
+		role.Scopes = []string{fmt.Sprintf("queue:route:%d.*", i), fmt.Sprintf("secrets:get:%d", i%97)}
+		if i%3 == 0 {
+			role.ID += ":*"
+			role.Scopes = append(role.Scopes, fmt.Sprintf("index:%d:<..>", i))
+		}
+		if layer < 9 {
+			next := i + n/10
+			role.Scopes = append(role.Scopes,
+				fmt.Sprintf("assume:layer-%d:repo/%d:x", layer+1, next),
+				fmt.Sprintf("assume:layer-%d:repo/%d*", layer+1, next/10))
+			if i%3 == 0 {
+				role.Scopes = append(role.Scopes, fmt.Sprintf("assume:layer-%d:repo/%d:<..>", layer+1, next-next%3))
+			}
+		}
+		roles = append(roles, role)
+	}
+	return roles
+}
+
+func TestManyRoles(t *testing.T) {
+	roles := manyRoles(300)
+	r := mustCompile(t, roles)
+	for _, role := range roles {
+		for _, x := range []string{role.ID, role.ID + "x", role.ID[:len(role.ID)-1] + "*", role.ID[:len(role.ID)/2] + "*", role.ID + "y*"} {
+			checkExpansion(t, r, roles, []string{"assume:" + x})
+		}
+	}
+}
+
+type realRole struct {
+	RoleID         string
+	Scopes         []string
+	ExpandedScopes []string
+}
+
+func realRoles(t testing.TB) ([]Role, []realRole) {
+	t.Helper()
+	text, err := os.ReadFile(shared(t, "vectors", "roles.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []realRole
+	if err := json.Unmarshal(text, &all); err != nil {
+		t.Fatal(err)
+	}
+	var roles []Role
+	for _, r := range all {
+		roles = append(roles, Role{r.RoleID, r.Scopes})
+	}
+	return roles, all
+}
+
+func TestRealRoles(t *testing.T) {
+	roles, all := realRoles(t)
+	rand.Shuffle(len(roles), func(i, j int) { roles[i], roles[j] = roles[j], roles[i] })
+	r := mustCompile(t, roles)
+	queries := 0
+	for i, role := range all {
+		if got := r.Expand([]string{"assume:" + role.RoleID}).Slice(); !slices.Equal(got, role.ExpandedScopes) {
+			t.Errorf("%s: %d scopes instead of %d, or others", role.RoleID, len(got), len(role.ExpandedScopes))
+		}
+		id := strings.TrimSuffix(role.RoleID, "*")
+		inputs := []string{
+			id + "x", id + "x*", id + "/y:z", id + "*",
+			id[:len(id)/2] + "*", id[:len(id)*3/4] + "*", id[:i%(len(id)+1)] + "*",
+		}
+		for _, x := range inputs {
+			checkExpansion(t, r, roles, []string{"assume:" + x})
+		}
+		checkExpansion(t, r, roles, slices.Concat(all[(i*7)%len(all)].Scopes, role.Scopes))
+		queries += len(inputs) + 2
+	}
+	t.Logf("%d roles, %d queries", len(roles), queries)
+}
+
+// checkRoles draws roles and compares validity, cycles and expansions with the
+// plain algorithms.
+func checkRoles(t *rapid.T) {
+	// With layers a role gives only later ones, so that most sets are acyclic.
+	layered := rapid.IntRange(0, 3).Draw(t, "layered") > 0
+	text := rapid.StringOfN(rapid.SampledFrom([]rune("ab*:")), 0, 3, -1)
+	tail := rapid.SampledFrom([]string{"", "", "*", "<..>", "<..>*", "<..>a", "*<..>b", "<..>*a", "a*", "**"})
+	const layers = 5
+	head := func(layer int) string {
+		if layered {
+			return string(rune('p' + layer))
+		}
+		return ""
+	}
+	var roles []Role
+	for range rapid.IntRange(1, 9).Draw(t, "roles") {
+		layer := rapid.IntRange(0, layers-1).Draw(t, "layer")
+		role := Role{ID: head(layer) + text.Draw(t, "id") + rapid.SampledFrom([]string{"", "*", "*"}).Draw(t, "star")}
+		for range rapid.IntRange(0, 4).Draw(t, "scopes") {
+			scope := rapid.SampledFrom([]string{"o", "", "assume", "O"}).Draw(t, "head")
+			if layer < layers-1 && rapid.IntRange(0, 2).Draw(t, "gives") > 0 {
+				scope = "assume:" + head(rapid.IntRange(layer+1, layers-1).Draw(t, "to"))
+			} else if scope == "" && layered {
+				scope = "n"
+			}
+			role.Scopes = append(role.Scopes, scope+text.Draw(t, "scope")+tail.Draw(t, "tail"))
+		}
+		roles = append(roles, role)
+	}
+	r, err := Compile(roles)
+	if oracleInvalid(roles) {
+		var invalid *InvalidScopeError
+		if !errors.As(err, &invalid) {
+			t.Fatalf("%q: the error is %v", roles, err)
+		}
+		return
+	}
+	if oracleCyclic(roles) {
+		var cycle *CycleError
+		if !errors.As(err, &cycle) {
+			t.Fatalf("%q: the error is %v", roles, err)
+		}
+		checkCycle(t, roles, cycle.Cycle)
+		return
+	}
+	if err != nil {
+		t.Fatalf("%q: %v", roles, err)
+	}
+	for range 4 {
+		var input []string
+		for range rapid.IntRange(0, 3).Draw(t, "inputs") {
+			s := "assume:" + head(rapid.IntRange(0, layers-1).Draw(t, "of")) + text.Draw(t, "x")
+			switch rapid.IntRange(0, 5).Draw(t, "form") {
+			case 0:
+				s += "*"
+			case 1:
+				s = s[:rapid.IntRange(0, len(s)).Draw(t, "cut")] + "*"
+			case 2:
+				s = "o" + s[len("assume:"):]
+			case 3:
+				s += "**"
+			}
+			input = append(input, s)
+		}
+		checkExpansion(t, r, roles, input)
+	}
+}
+
+// checkCycle checks that the ids are those of roles that depend on each other.
+func checkCycle(t *rapid.T, roles []Role, cycle []string) {
+	if len(cycle) < 2 || cycle[0] != cycle[len(cycle)-1] {
+		t.Fatalf("%q is not a cycle", cycle)
+	}
+	byID := func(id string) (found []Role) {
+		for _, r := range roles {
+			if r.ID == id {
+				found = append(found, r)
+			}
+		}
+		return found
+	}
+	for i := range cycle[1:] {
+		if !slices.ContainsFunc(byID(cycle[i]), func(r Role) bool {
+			return slices.ContainsFunc(byID(cycle[i+1]), func(s Role) bool { return oracleDepends(r, s) })
+		}) {
+			t.Fatalf("%q: %q does not depend on %q", roles, cycle[i], cycle[i+1])
+		}
+	}
+}
+
+func TestRolesRandomly(t *testing.T) { rapid.Check(t, checkRoles) }
+
+func FuzzExpand(f *testing.F) { f.Fuzz(rapid.MakeFuzz(checkRoles)) }
+
+func TestCache(t *testing.T) {
+	c := newCache(3, 2000)
+	key := func(s ...string) (uint64, []string) { return c.hash(s), s }
+	put := func(s ...string) {
+		h, s := key(s...)
+		c.put(h, s, NewSet(s...))
+	}
+	has := func(s ...string) bool {
+		h, s := key(s...)
+		set, ok := c.get(h, s)
+		if ok && !slices.Equal(set.Slice(), Normalize(s)) {
+			t.Errorf("%q gives %q", s, set.Slice())
+		}
+		return ok
+	}
+	put("a")
+	put("b")
+	put("c")
+	if !has("a") {
+		t.Error("a is forgotten early")
+	}
+	put("d")
+	if has("b") || !has("a") || !has("c") || !has("d") {
+		t.Error("what was used least recently must go, and only that")
+	}
+	put("a")
+	if len(c.byHash) != 3 || !has("a") {
+		t.Errorf("putting a set twice leaves %d", len(c.byHash))
+	}
+	put(strings.Repeat("x", 1700))
+	if len(c.byHash) != 1 || !has(strings.Repeat("x", 1700)) {
+		t.Errorf("%d sets in %d bytes", len(c.byHash), c.bytes)
+	}
+	put(strings.Repeat("x", 3000))
+	if len(c.byHash) != 0 || c.bytes != 0 {
+		t.Errorf("%d sets in %d bytes after one too large", len(c.byHash), c.bytes)
+	}
+	h, s := key("a")
+	c.put(h, s, NewSet("a"))
+	if _, ok := c.get(h, []string{"other"}); ok {
+		t.Error("an equal hash is taken for an equal set")
+	}
+	if has("a", "") || has("", "a") || has() {
+		t.Error("sets are confused")
+	}
+}
+
+// TestCacheOwnsKeys: a caller may reuse its slice.
+func TestCacheOwnsKeys(t *testing.T) {
+	r := mustCompile(t, []Role{{"a", []string{"A"}}, {"b", []string{"B"}}})
+	in := []string{"assume:a"}
+	r.Expand(in)
+	in[0] = "assume:b"
+	if got := r.Expand(in).Slice(); !slices.Equal(got, []string{"B", "assume:b"}) {
+		t.Errorf("got %q", got)
+	}
+	in[0] = "assume:a"
+	if got := r.Expand(in).Slice(); !slices.Equal(got, []string{"A", "assume:a"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestConcurrentExpand(t *testing.T) {
+	roles := manyRoles(200)
+	r := mustCompile(t, roles)
+	r.cache = newCache(50, 1<<20) // so that sets are also forgotten
+	want := make([][]string, len(roles))
+	for i, role := range roles {
+		want[i] = oracleExpand(roles, []string{"assume:" + role.ID, "x"})
+	}
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for i := range 3 * len(roles) {
+				i = (i*(g+3) + g) % len(roles)
+				if got := r.Expand([]string{"assume:" + roles[i].ID, "x"}).Slice(); !slices.Equal(got, want[i]) {
+					t.Errorf("%s: %d scopes instead of %d", roles[i].ID, len(got), len(want[i]))
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestAllocations(t *testing.T) {
+	roles := manyRoles(300)
+	r := mustCompile(t, roles)
+	set := NewSet(manyScopes(100)...)
+	e := AllOf(One("queue:create-task:highest:proj-7/x"), AnyOf(One("no"), One("queue:create-task:highest:proj-77/*")))
+	input := []string{"assume:" + roles[0].ID, "assume:" + roles[7].ID, "x"}
+	text := MustParseTemplate(`"queue:get-task:<taskId>"`)
+	both := MustParseTemplate(`{"AllOf":["queue:claim-work:<taskQueueId>","queue:worker-id:<workerGroup>/<workerId>"]}`)
+	get := func(string) (string, bool) { return "value", true }
+	r.Expand(input)
+	for _, c := range []struct {
+		name string
+		most float64
+		run  func()
+	}{
+		{"Set.Has", 0, func() { set.Has("queue:create-task:highest:proj-7/x*") }},
+		{"Set.HasAll", 0, func() { set.HasAll(input) }},
+		{"Set.Slice of none", 0, func() { Set{}.Slice() }},
+		{"Expr.SatisfiedBy", 0, func() { e.SatisfiedBy(set) }},
+		{"Resolver.Expand, cached", 0, func() { r.Expand(input) }},
+		{"RenderStrings of one", 1, func() { _, _, _ = text.RenderStrings(get) }},
+		{"RenderStrings of two", 5, func() { _, _, _ = both.RenderStrings(get) }},
+	} {
+		if got := testing.AllocsPerRun(100, c.run); got > c.most {
+			t.Errorf("%s: %v allocations, at most %v are allowed", c.name, got, c.most)
+		}
+	}
+}
+
+func benchmarkRoles(b *testing.B) []Role {
+	roles, _ := realRoles(b)
+	return roles
+}
+
+func BenchmarkExpandCold(b *testing.B) {
+	roles := benchmarkRoles(b)
+	r := mustCompile(b, roles)
+	for _, c := range []struct {
+		name  string
+		input func(i int) []string
+	}{
+		{"role", func(i int) []string { return []string{"assume:" + roles[i%len(roles)].ID} }},
+		{"client", func(i int) []string { return roles[i%len(roles)].Scopes }},
+		{"parameter", func(i int) []string { return []string{"assume:project-admin:proj1"} }},
+		{"everything", func(i int) []string { return []string{"assume:*"} }},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				r.Uncached(c.input(i))
+			}
+		})
+	}
+	b.Run("worst", func(b *testing.B) {
+		worst, most := 0, 0
+		for i, role := range roles {
+			if n := r.Expand([]string{"assume:" + role.ID}).Len(); n > most {
+				worst, most = i, n
+			}
+		}
+		b.ReportAllocs()
+		input := []string{"assume:" + roles[worst].ID}
+		for b.Loop() {
+			r.Uncached(input)
+		}
+		b.ReportMetric(float64(most), "scopes")
+	})
+}
+
+func BenchmarkExpandCached(b *testing.B) {
+	roles := benchmarkRoles(b)
+	r := mustCompile(b, roles)
+	b.Run("role", func(b *testing.B) {
+		inputs := make([][]string, len(roles))
+		for i := range roles {
+			inputs[i] = []string{"assume:" + roles[i].ID}
+		}
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			r.Expand(inputs[i%len(inputs)])
+		}
+	})
+	b.Run("client of 20 scopes", func(b *testing.B) {
+		input := append(manyScopes(18), "assume:"+roles[0].ID, "assume:"+roles[1].ID)
+		b.ReportAllocs()
+		for b.Loop() {
+			r.Expand(input)
+		}
+	})
+}
+
+func BenchmarkCompile(b *testing.B) {
+	for _, c := range []struct {
+		name  string
+		roles func(b *testing.B) []Role
+	}{
+		{"real", benchmarkRoles},
+		{"5000", func(*testing.B) []Role { return manyRoles(5000) }},
+		{"50000", func(*testing.B) []Role { return manyRoles(50000) }},
+		{"chain of 5000", func(*testing.B) []Role { return chain(5000) }},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			roles := c.roles(b)
+			b.ReportAllocs()
+			for b.Loop() {
+				mustCompile(b, roles)
+			}
+		})
+	}
+}
