@@ -39,8 +39,6 @@ var common embed.FS
 type Source struct {
 	Service string
 	FS      fs.FS
-
-	extra map[string]any // documents that are computed; "common" has one
 }
 
 // Set is a collection of schemas. It is safe for concurrent use.

@@ -50,11 +50,6 @@ func Bundle(src Source) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if src.extra != nil {
-		for name := range src.extra {
-			files = append(files, path.Join(dir, name+".yml"))
-		}
-	}
 	slices.Sort(files)
 	c, err := readConstants(src.FS)
 	if err != nil {
@@ -133,15 +128,16 @@ func (c *constants) unused() (errs []error) {
 
 // document reads one source and gives it its $id and $schema.
 func (c *constants) document(src Source, file, name string) (any, error) {
-	raw, ok := src.extra[strings.TrimSuffix(path.Base(file), ".yml")]
-	if !ok {
-		text, err := fs.ReadFile(src.FS, file)
-		if err != nil {
-			return nil, err
-		}
-		if raw, err = readYAML(text); err != nil {
-			return nil, err
-		}
+	text, err := fs.ReadFile(src.FS, file)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := readYAML(text)
+	if err == nil && name == "common/values.schema.json" {
+		raw, err = expandValues(raw)
+	}
+	if err != nil {
+		return nil, err
 	}
 	v, err := c.resolve(raw, nil)
 	if err != nil {
