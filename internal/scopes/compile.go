@@ -49,9 +49,10 @@ const token = "<..>"
 // in the order.
 //
 // Every scope that some role grants whatever its holder has in the star's
-// place, and what it grants for the parameter "*", is known beforehand. These
-// scopes have numbers in the order of Compare, and an expansion is mostly a set
-// of numbers: it needs neither comparisons nor sorting.
+// place, what it grants for the parameter "*", and what follows from these, is
+// known beforehand. These scopes have numbers in the order of Compare, and an
+// expansion is mostly a set of numbers: it needs neither comparisons nor
+// sorting.
 type compiled struct {
 	roles  []compiledRole
 	scopes []string // distinct, in the order of Compare
@@ -75,24 +76,42 @@ type param struct{ before, after string }
 // link is the roles that a scope "assume:x" gives: roles[lo:hi], those of
 // prefix roles with the parameter "*", and up with all that enclose it, with
 // the rest of x as the parameter.
-type link struct{ lo, hi, up int32 }
+type link struct {
+	lo, hi, up int32
+	// If known is set, the numbers of the scopes that up and those around it
+	// grant for their parameters are derived. Otherwise they are to be worked
+	// out.
+	known   bool
+	derived []int32
+}
 
 var noLink = link{up: -1}
 
 func (l link) empty() bool { return l.lo == l.hi && l.up < 0 }
 
-func compile(roles []Role) (*compiled, error) {
-	c := &compiled{roles: make([]compiledRole, len(roles))}
-	interned := map[string]int32{}
-	intern := func(scope string) int32 {
-		i, ok := interned[scope]
-		if !ok {
-			i = int32(len(interned))
-			interned[scope] = i
-			c.scopes = append(c.scopes, scope)
-		}
-		return i
+// maxDerived is how many scopes that follow from those in roles are worked out
+// beforehand. Parameters can make more than anybody wants to keep.
+const maxDerived = 1 << 16
+
+// interner gives scopes numbers in the order in which they come up.
+type interner struct {
+	numbers map[string]int32
+	scopes  []string
+}
+
+func (in *interner) number(scope string) int32 {
+	n, ok := in.numbers[scope]
+	if !ok {
+		n = int32(len(in.scopes))
+		in.numbers[scope] = n
+		in.scopes = append(in.scopes, scope)
 	}
+	return n
+}
+
+func compile(roles []Role, maxDerived int) (*compiled, error) {
+	c := &compiled{roles: make([]compiledRole, len(roles))}
+	in := &interner{numbers: map[string]int32{}}
 	for i, role := range roles {
 		r := &c.roles[i]
 		r.id = role.ID
@@ -100,31 +119,63 @@ func compile(roles []Role) (*compiled, error) {
 		for _, scope := range role.Scopes {
 			before, after, ok := strings.Cut(scope, token)
 			if !ok || !r.prefix {
-				r.fixed = append(r.fixed, intern(scope))
+				r.fixed = append(r.fixed, in.number(scope))
 				continue
 			}
 			if problem := checkParam(scope); problem != "" {
 				return nil, &InvalidScopeError{Role: role.ID, Scope: scope, Problem: problem}
 			}
-			r.star = append(r.star, intern(before+"*"))
+			r.star = append(r.star, in.number(before+"*"))
 			r.params = append(r.params, param{before, after})
 		}
 	}
-	c.numberScopes(interned)
 	slices.SortStableFunc(c.roles, func(a, b compiledRole) int {
 		return compareCut(a.text, a.prefix, b.text, b.prefix)
 	})
 	for i := range c.roles {
 		c.roles[i].up = c.enclosing(i-1, c.roles[i].text)
 	}
-	c.links = make([]link, len(c.scopes))
-	for i, scope := range c.scopes {
-		c.links[i] = c.link(scope)
-	}
+	c.linkNew(in)
 	if cycle := c.cycle(); cycle != nil {
 		return nil, &CycleError{cycle}
 	}
+	c.derive(in, maxDerived)
+	c.order()
 	return c, nil
+}
+
+// linkNew takes over the scopes that have been interned since the last call.
+func (c *compiled) linkNew(in *interner) {
+	c.scopes = in.scopes
+	for _, scope := range c.scopes[len(c.links):] {
+		c.links = append(c.links, c.link(scope))
+	}
+}
+
+// derive works out what known scopes give through parameters, until there is
+// nothing new or there are too many.
+func (c *compiled) derive(in *interner, most int) {
+	most += len(c.scopes)
+	for i := 0; i < len(c.scopes) && len(c.scopes) < most; i++ {
+		l := &c.links[i]
+		x, _ := assumed(c.scopes[i])
+		for p := l.up; p >= 0; p = c.roles[p].up {
+			parameter := x[len(c.roles[p].text):]
+			for _, param := range c.roles[p].params {
+				l.derived = append(l.derived, in.number(param.with(parameter)))
+			}
+		}
+		l.known = true
+		c.linkNew(in)
+	}
+}
+
+// with puts in the parameter. If that ends in a star, what follows is dropped.
+func (p param) with(parameter string) string {
+	if _, star := cutStar(parameter); star {
+		return p.before + parameter
+	}
+	return p.before + parameter + p.after
 }
 
 // checkParam returns what is wrong with a scope of a prefix role that has a
@@ -139,22 +190,33 @@ func checkParam(scope string) string {
 	return ""
 }
 
-// numberScopes sorts the scopes, gives each its place as its number and finds
-// what it covers.
-func (c *compiled) numberScopes(interned map[string]int32) {
-	slices.SortFunc(c.scopes, Compare)
-	number := make([]int32, len(c.scopes)) // by the number of first occurrence
-	c.covers = make([]int32, len(c.scopes))
-	for i, scope := range c.scopes {
-		number[interned[scope]] = int32(i)
-		c.covers[i] = int32(c.coveredEnd(i+1, scope))
+// order sorts the scopes, gives each its place as its number and finds what it
+// covers.
+func (c *compiled) order() {
+	order := make([]int32, len(c.scopes))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortFunc(order, func(a, b int32) int { return Compare(c.scopes[a], c.scopes[b]) })
+	scopes, links := make([]string, len(order)), make([]link, len(order))
+	number := make([]int32, len(order))
+	for i, old := range order {
+		scopes[i], links[i], number[old] = c.scopes[old], c.links[old], int32(i)
+	}
+	c.scopes, c.links = scopes, links
+	renumber := func(list []int32) {
+		for i := range list {
+			list[i] = number[list[i]]
+		}
 	}
 	for i := range c.roles {
-		for _, list := range [...][]int32{c.roles[i].fixed, c.roles[i].star} {
-			for j := range list {
-				list[j] = number[list[j]]
-			}
-		}
+		renumber(c.roles[i].fixed)
+		renumber(c.roles[i].star)
+	}
+	c.covers = make([]int32, len(order))
+	for i := range c.scopes {
+		renumber(c.links[i].derived)
+		c.covers[i] = int32(c.coveredEnd(i+1, c.scopes[i]))
 	}
 }
 
@@ -202,7 +264,7 @@ func (c *compiled) link(scope string) link {
 			lo--
 		}
 	}
-	return link{int32(lo), int32(hi), c.enclosing(lo-1, base)}
+	return link{lo: int32(lo), hi: int32(hi), up: c.enclosing(lo-1, base)}
 }
 
 // enclosing returns the prefix role with the longest prefix of text among

@@ -19,10 +19,14 @@ type Resolver struct {
 // Compile makes the Resolver of a set of roles. The order of roles does not
 // matter. The error is an *InvalidScopeError or a *CycleError.
 func Compile(roles []Role) (*Resolver, error) {
-	c, err := compile(roles)
+	c, err := compile(roles, maxDerived)
 	if err != nil {
 		return nil, err
 	}
+	return newResolver(c), nil
+}
+
+func newResolver(c *compiled) *Resolver {
 	r := &Resolver{roles: c, cache: newCache(maxCachedSets, maxCachedBytes)}
 	r.queries.New = func() any {
 		return &query{
@@ -33,7 +37,7 @@ func Compile(roles []Role) (*Resolver, error) {
 			seen:     map[string]struct{}{},
 		}
 	}
-	return r, nil
+	return r
 }
 
 // Expand returns scopes with everything that roles grant to their holder, role
@@ -102,7 +106,7 @@ type placed struct {
 // holding is a scope "assume:..." whose roles are still to be granted.
 type holding struct {
 	scope string
-	link  link
+	link  *link
 }
 
 func (q *query) expand(scopes []string) []string {
@@ -111,15 +115,20 @@ func (q *query) expand(scopes []string) []string {
 	}
 	for n := len(q.work); n > 0; n = len(q.work) {
 		h := q.work[n-1]
+		q.work[n-1] = holding{}
 		q.work = q.work[:n-1]
 		for i := h.link.lo; i < h.link.hi; i++ {
 			q.grantStar(i)
 		}
-		if h.link.up >= 0 {
-			x, _ := assumed(h.scope)
-			for i := h.link.up; i >= 0; i = q.roles[i].up {
-				q.grant(i, x[len(q.roles[i].text):])
+		for i := h.link.up; i >= 0; i = q.roles[i].up {
+			q.grantFixed(i)
+			if !h.link.known {
+				x, _ := assumed(h.scope)
+				q.grantParameter(i, x[len(q.roles[i].text):])
 			}
+		}
+		for _, n := range h.link.derived {
+			q.addKnown(n)
 		}
 	}
 	return q.result()
@@ -139,7 +148,7 @@ func (q *query) add(scope string) {
 		}
 		q.seen[scope] = struct{}{}
 		if l := q.link(scope); !l.empty() {
-			q.work = append(q.work, holding{scope, l})
+			q.work = append(q.work, holding{scope, &l})
 		}
 	}
 	q.others = append(q.others, placed{scope, int32(at)})
@@ -149,7 +158,7 @@ func (q *query) addKnown(n int32) {
 	if !q.granted.add(n) {
 		return
 	}
-	if l := q.links[n]; !l.empty() {
+	if l := &q.links[n]; !l.empty() {
 		q.work = append(q.work, holding{q.scopes[n], l})
 	}
 }
@@ -174,21 +183,15 @@ func (q *query) grantStar(i int32) {
 	}
 }
 
-// grant grants role i with a parameter. If that ends in a star, what follows
-// the token in the role's scopes is dropped. A role that was granted with "*"
-// has nothing to add, since that satisfies all that other parameters give.
-func (q *query) grant(i int32, parameter string) {
-	q.grantFixed(i)
+// grantParameter grants what role i grants for a parameter. If it was granted
+// with "*" it has nothing to add, since that satisfies all that other
+// parameters give.
+func (q *query) grantParameter(i int32, parameter string) {
 	if q.starred.has(i) {
 		return
 	}
-	_, star := cutStar(parameter)
 	for _, p := range q.roles[i].params {
-		if star {
-			q.add(p.before + parameter)
-		} else {
-			q.add(p.before + parameter + p.after)
-		}
+		q.add(p.with(parameter))
 	}
 }
 
@@ -222,8 +225,8 @@ func (q *query) emit(next, end int32) int32 {
 // reset makes q ready for the next expansion. It reports whether q is small
 // enough to keep.
 func (q *query) reset() bool {
-	const most = 1 << 16
-	if len(q.seen) > most || cap(q.others) > most || cap(q.work) > most || cap(q.out) > max(most, len(q.scopes)) {
+	const most = 1 << 12
+	if len(q.seen) > most || cap(q.others) > most || cap(q.out) > 2*max(most, len(q.scopes)) {
 		return false
 	}
 	clear(q.granted)

@@ -119,7 +119,17 @@ func checkExpansion(t interface {
 }, r *Resolver, roles []Role, input []string) {
 	t.Helper()
 	want := oracleExpand(roles, input)
-	for _, got := range [][]string{r.Uncached(input).Slice(), r.Expand(input).Slice(), r.Expand(input).Slice()} {
+	got := [][]string{r.Uncached(input).Slice(), r.Expand(input).Slice(), r.Expand(input).Slice()}
+	if len(roles) < 100 { // also with nothing or little worked out beforehand
+		for most := range 3 {
+			c, err := compile(roles, most)
+			if err != nil {
+				t.Fatalf("%q: %v", roles, err)
+			}
+			got = append(got, newResolver(c).Uncached(input).Slice())
+		}
+	}
+	for _, got := range got {
 		if !slices.Equal(got, want) {
 			t.Fatalf("%q with %q:\ngot  %q\nwant %q", input, roles, got, want)
 		}
@@ -307,7 +317,7 @@ func manyRoles(n int) []Role {
 }
 
 func TestManyRoles(t *testing.T) {
-	roles := manyRoles(300)
+	roles := manyRoles(150)
 	r := mustCompile(t, roles)
 	for _, role := range roles {
 		for _, x := range []string{role.ID, role.ID + "x", role.ID[:len(role.ID)-1] + "*", role.ID[:len(role.ID)/2] + "*", role.ID + "y*"} {
@@ -353,11 +363,14 @@ func TestRealRoles(t *testing.T) {
 			id + "x", id + "x*", id + "/y:z", id + "*",
 			id[:len(id)/2] + "*", id[:len(id)*3/4] + "*", id[:i%(len(id)+1)] + "*",
 		}
-		for _, x := range inputs {
+		for _, x := range []string{inputs[i%7], inputs[(i+3)%7]} { // the reference algorithm is slow
 			checkExpansion(t, r, roles, []string{"assume:" + x})
 		}
-		checkExpansion(t, r, roles, slices.Concat(all[(i*7)%len(all)].Scopes, role.Scopes))
-		queries += len(inputs) + 2
+		queries += 3
+		if i%5 == 0 {
+			checkExpansion(t, r, roles, slices.Concat(all[(i*7)%len(all)].Scopes, role.Scopes))
+			queries++
+		}
 	}
 	t.Logf("%d roles, %d queries", len(roles), queries)
 }
