@@ -1,0 +1,93 @@
+package sqlite_test
+
+import (
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/fstest"
+
+	"taskcluster/internal/slugid"
+	"taskcluster/internal/store"
+	"taskcluster/internal/store/sqlite"
+)
+
+var benchStmt = struct{ insert, update, get *store.Stmt }{
+	insert: store.SQL(`INSERT INTO item (slug, body, created) VALUES (?, ?, ?) RETURNING id`),
+	update: store.SQL(`UPDATE state SET n = n + 1 WHERE id = ?`),
+	get:    store.SQL(`SELECT n, name FROM state WHERE id = ?`),
+}
+
+func benchMigrations() store.Migrations {
+	script := &fstest.MapFile{Data: []byte(`
+		CREATE TABLE item (id INTEGER NOT NULL PRIMARY KEY, slug BLOB NOT NULL, body BLOB NOT NULL, created INTEGER NOT NULL);
+		CREATE TABLE state (id INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL, n INTEGER NOT NULL);
+		INSERT INTO state (id, name, n) VALUES (1, 'one', 0);`)}
+	return store.Migrations{Component: "bench", FS: fstest.MapFS{"sqlite/0001_bench.sql": script, "postgres/0001_bench.sql": script}}
+}
+
+func open(t testing.TB) *store.Store {
+	s, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "db"), store.Options{Migrations: []store.Migrations{benchMigrations()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func BenchmarkGroupCommit(b *testing.B) {
+	for _, bench := range []struct {
+		name    string
+		writers int
+	}{{"writers=1", 1}, {"writers=32", 32}, {"writers=512", 512}} {
+		b.Run(bench.name, func(b *testing.B) {
+			s := open(b)
+			type item struct {
+				slug slugid.ID
+				body []byte
+				n    int64
+				name string
+			}
+			batch := store.NewBatch(s, "bench", func(tx *store.Tx, items []*item) error {
+				for _, it := range items {
+					if err := tx.Row(benchStmt.insert, it.slug, it.body, tx.Now()).Scan(&it.n); err != nil {
+						return err
+					}
+					if _, err := tx.Exec(benchStmt.update, 1); err != nil {
+						return err
+					}
+					if err := tx.Row(benchStmt.get, 1).Scan(&it.n, &it.name); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			before := s.Stats()
+			b.ReportAllocs()
+			b.ResetTimer()
+			var wg sync.WaitGroup
+			for w := range bench.writers {
+				n := b.N / bench.writers
+				if w < b.N%bench.writers {
+					n++
+				}
+				wg.Go(func() {
+					it := item{slug: slugid.New(), body: make([]byte, 300)}
+					for range n {
+						if err := batch.Do(b.Context(), &it); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			b.StopTimer()
+			d := s.Stats()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "ops/s")
+			b.ReportMetric(float64(b.N)/float64(d.Commits-before.Commits), "ops/commit")
+		})
+	}
+}
