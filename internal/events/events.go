@@ -9,7 +9,6 @@ package events
 
 import (
 	"embed"
-	"io/fs"
 
 	"taskcluster/internal/clock"
 	"taskcluster/internal/store"
@@ -45,10 +44,4 @@ type Binding struct {
 var migrationFS embed.FS
 
 // Migrations makes the tables of the log.
-func Migrations() store.Migrations {
-	sub, err := fs.Sub(migrationFS, "migrations")
-	if err != nil {
-		panic(err)
-	}
-	return store.Migrations{Component: "events", FS: sub}
-}
+var Migrations = store.Migrations{Component: "events", FS: migrationFS}
