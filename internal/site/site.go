@@ -1,0 +1,148 @@
+// Package site serves one small page at /: what runs here, which task groups
+// and tasks changed last, and a task's log while it runs. What it shows comes
+// from the public API, apart from the list of what changed last, for which it
+// reads the tail of the event log. It shows only what an anonymous caller may
+// see.
+package site
+
+import (
+	"context"
+	"embed"
+	"encoding/json"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"path"
+	"strings"
+
+	"taskcluster/internal/api"
+	"taskcluster/internal/clock"
+	"taskcluster/internal/events"
+)
+
+//go:embed static
+var static embed.FS
+
+// Config is what the page needs.
+type Config struct {
+	Log     *events.Log
+	Auth    api.Authenticator
+	Logger  *slog.Logger
+	Version string
+}
+
+// New makes the handler.
+func New(cfg Config) http.Handler {
+	files, err := fs.Sub(static, "static")
+	if err != nil {
+		panic(err) // the directory is compiled in
+	}
+	return &site{cfg, files}
+}
+
+type site struct {
+	Config
+	files fs.FS
+}
+
+// Tasks' logs may come from a worker on another port, hence connect-src.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src http: https:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+
+func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Content-Security-Policy", policy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		h.Set("Content-Type", "application/json; charset=utf-8")
+		w.WriteHeader(http.StatusNotFound)
+		w.Write([]byte(`{"error": "Not found"}`))
+		return
+	}
+	switch name := strings.TrimPrefix(path.Clean(r.URL.Path), "/"); {
+	case name == "recent.json":
+		s.recent(w, r)
+	case name == "" || strings.HasPrefix(name, "tasks/"):
+		h.Set("Cache-Control", "no-cache")
+		http.ServeFileFS(w, r, s.files, "page.html")
+	default:
+		if _, err := fs.Stat(s.files, name); err != nil || name == "." {
+			h.Set("Content-Type", "application/json; charset=utf-8")
+			w.WriteHeader(http.StatusNotFound)
+			w.Write([]byte(`{"error": "Not found"}`))
+			return
+		}
+		h.Set("Cache-Control", "no-cache")
+		http.ServeFileFS(w, r, s.files, name)
+	}
+}
+
+// tail is how many rows of the event log are looked through; each holds the
+// events of one commit.
+const tail = 400
+
+// maxTasks bounds the list on the page.
+const maxTasks = 100
+
+type recentTask struct {
+	TaskID      string     `json:"taskId"`
+	TaskGroupID string     `json:"taskGroupId"`
+	TaskQueueID string     `json:"taskQueueId"`
+	State       string     `json:"state"`
+	Runs        int        `json:"runs"`
+	Changed     clock.Time `json:"changed"`
+}
+
+type recentPage struct {
+	Version string       `json:"version"`
+	Hidden  bool         `json:"hidden"` // some tasks may not be shown to everybody
+	Tasks   []recentTask `json:"tasks"`  // latest first
+}
+
+func (s *site) recent(w http.ResponseWriter, r *http.Request) {
+	page, err := s.read(r.Context())
+	if err != nil {
+		s.Logger.Error("the page cannot read the event log", "error", err.Error())
+		http.Error(w, `{"error": "the event log cannot be read"}`, http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	json.NewEncoder(w).Encode(page)
+}
+
+func (s *site) read(ctx context.Context) (recentPage, error) {
+	page := recentPage{Version: s.Version, Tasks: []recentTask{}}
+	anonymous := s.Auth.Authenticate(ctx, api.AuthRequest{Method: http.MethodGet, Resource: "/", Host: "localhost", Port: 80})
+	after := s.Log.Head() - tail<<16
+	messages, err := s.Log.Read(ctx, max(after, 0), 20_000)
+	if err != nil {
+		return page, err
+	}
+	seen := map[string]bool{}
+	for i := len(messages) - 1; i >= 0 && len(page.Tasks) < maxTasks; i-- {
+		m := &messages[i]
+		if !strings.Contains(m.Exchange, "/task-") {
+			continue
+		}
+		var p struct {
+			Status *struct {
+				TaskID, TaskGroupID, TaskQueueID, State string
+				Runs                                    []struct{}
+			}
+		}
+		if json.Unmarshal(m.Payload, &p) != nil || p.Status == nil || seen[p.Status.TaskID] {
+			continue
+		}
+		seen[p.Status.TaskID] = true
+		if !anonymous.Scopes.Has("queue:status:"+p.Status.TaskID) || !anonymous.Scopes.Has("queue:list-task-group:"+p.Status.TaskGroupID) {
+			page.Hidden = true
+			continue
+		}
+		page.Tasks = append(page.Tasks, recentTask{
+			TaskID: p.Status.TaskID, TaskGroupID: p.Status.TaskGroupID, TaskQueueID: p.Status.TaskQueueID,
+			State: p.Status.State, Runs: len(p.Status.Runs), Changed: m.Time,
+		})
+	}
+	return page, nil
+}

@@ -1,0 +1,112 @@
+// The page polls the list of what changed last, and reads the shown task and
+// its log through the public API.
+"use strict";
+
+const $ = id => document.getElementById(id);
+const api = (path, options) => fetch("/api/queue/v1" + path, options);
+const names = new Map();      // taskId -> metadata.name
+const settled = new Set(["completed", "failed", "exception"]);
+let shown = null;             // {taskId, state, abort}
+
+function element(tag, props = {}, ...children) {
+  const e = Object.assign(document.createElement(tag), props);
+  e.append(...children);
+  return e;
+}
+
+async function nameOf(taskId) {
+  if (!names.has(taskId)) {
+    const r = await api(`/task/${taskId}`);
+    names.set(taskId, r.ok ? (await r.json()).metadata.name : taskId);
+  }
+  return names.get(taskId);
+}
+
+const badge = state => element("span", { className: "state " + state, textContent: state });
+
+async function refresh() {
+  try {
+    const page = await (await fetch("/recent.json")).json();
+    $("about").textContent = `Version ${page.version}, services: queue and auth. API at ${location.origin}/api, references at /references/manifest.json, metrics at /metrics.`;
+    $("empty").hidden = page.tasks.length > 0 || page.hidden;
+    $("hidden").hidden = !page.hidden;
+    const groups = new Map();
+    for (const t of page.tasks) {
+      if (!groups.has(t.taskGroupId)) groups.set(t.taskGroupId, []);
+      groups.get(t.taskGroupId).push(t);
+    }
+    const labels = await Promise.all(page.tasks.map(t => nameOf(t.taskId)));
+    const label = new Map(page.tasks.map((t, i) => [t.taskId, labels[i]]));
+    $("groups").replaceChildren(...[...groups].map(([id, tasks]) =>
+      element("div", { className: "group" }, element("h3", { textContent: "group " + id }),
+        ...tasks.map(t => {
+          const a = element("a", { href: "/tasks/" + t.taskId }, element("span", { textContent: label.get(t.taskId), title: t.taskId }), badge(t.state));
+          if (shown && shown.taskId === t.taskId) a.setAttribute("aria-current", "true");
+          a.onclick = e => { e.preventDefault(); history.pushState(null, "", a.href); show(t.taskId); };
+          return a;
+        }))));
+    const now = shown && page.tasks.find(t => t.taskId === shown.taskId);
+    if (now && now.state !== shown.state) show(now.taskId);
+  } catch (e) {
+    $("about").textContent = "The server does not answer; trying again.";
+  }
+  setTimeout(refresh, 2000);
+}
+
+async function show(taskId) {
+  if (shown) shown.abort.abort();
+  const mine = shown = { taskId, state: "", abort: new AbortController() };
+  $("task").hidden = false;
+  const r = await api(`/task/${taskId}/status`);
+  if (!r.ok) {
+    $("task-title").textContent = r.status === 404 ? "No such task" : "This task cannot be shown";
+    $("facts").replaceChildren(); $("artifacts").replaceChildren(); $("log").textContent = "";
+    return;
+  }
+  const { status } = await r.json();
+  mine.state = status.state;
+  $("task-title").replaceChildren(await nameOf(taskId), " ", badge(status.state));
+  const run = status.runs.at(-1);
+  const facts = { "Task": taskId, "Group": status.taskGroupId, "Task queue": status.taskQueueId, "Priority": status.priority, "Run": run ? `${run.runId} (${run.reasonResolved || run.state})` : "none yet" };
+  if (run && run.workerId) facts["Worker"] = `${run.workerGroup}/${run.workerId}`;
+  if (run && run.started) facts["Started"] = run.started;
+  if (run && run.resolved) facts["Resolved"] = run.resolved;
+  $("facts").replaceChildren(...Object.entries(facts).flatMap(([k, v]) => [element("dt", { textContent: k }), element("dd", { textContent: v })]));
+  await Promise.all([artifacts(taskId, run), log(mine, run)]);
+}
+
+async function artifacts(taskId, run) {
+  const list = run ? await api(`/task/${taskId}/runs/${run.runId}/artifacts`) : null;
+  const found = list && list.ok ? (await list.json()).artifacts : [];
+  $("artifacts").replaceChildren(...found.map(a => element("li", {}, element("a", {
+    href: `/api/queue/v1/task/${taskId}/runs/${run.runId}/artifacts/${encodeURIComponent(a.name)}`, textContent: a.name }), ` (${a.storageType})`)));
+  if (!found.length) $("artifacts").append(element("li", { textContent: "none yet" }));
+}
+
+async function log(mine, run) {
+  const pre = $("log");
+  pre.textContent = run && run.started ? "" : "The log appears when a worker has started the task.";
+  if (!run || !run.started) return;
+  try {
+    const r = await api(`/task/${mine.taskId}/runs/${run.runId}/artifacts/public%2Flogs%2Flive.log`, { signal: mine.abort.signal });
+    if (!r.ok) { pre.textContent = settled.has(mine.state) ? "This run has no log." : "The log is not there yet."; return; }
+    const reader = r.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done || shown !== mine) return;
+      const atEnd = pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 8;
+      pre.append(value);
+      if (atEnd) pre.scrollTop = pre.scrollHeight;
+    }
+  } catch (e) {
+    if (e.name !== "AbortError" && shown === mine) pre.append("\n[the log cannot be read: " + e.message + "]");
+  }
+}
+
+function followLocation() {
+  const m = location.pathname.match(/^\/tasks\/([^/]+)/);
+  if (m) show(m[1]); else { if (shown) shown.abort.abort(); shown = null; $("task").hidden = true; }
+}
+addEventListener("popstate", followLocation);
+followLocation();
+refresh();
