@@ -2,39 +2,257 @@ package events
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
 
+	"taskcluster/internal/clock"
 	"taskcluster/internal/store"
 )
 
 // Options of a Log; the zero value works.
-type Options struct{}
+type Options struct {
+	Clock clock.Clock  // the machine's clock when nil
+	Log   *slog.Logger // nothing is logged when nil
 
-// Log is the event log in a store.
-type Log struct{ store *store.Store }
+	// Attempts is how often a message is handed to a consumer that fails
+	// before it becomes a dead letter; 10 when zero.
+	Attempts int
+	// Backoff is the pause after the first failure, doubled after each
+	// further one up to MaxBackoff; 1 s and 1 min when zero.
+	Backoff, MaxBackoff time.Duration
+	// Retention is how long a message is kept at least; it stays longer while
+	// a durable consumer has not come past it, but no longer than HardCap.
+	// 24 hours and 14 days when zero.
+	Retention, HardCap time.Duration
+}
 
-// NewLog opens the log in a store that was opened with Migrations.
-func NewLog(s *store.Store, opts Options) *Log { return &Log{store: s} }
+func (o *Options) fill() {
+	set := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	if o.Clock == nil {
+		o.Clock = clock.Real{}
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Attempts <= 0 {
+		o.Attempts = 10
+	}
+	set(&o.Backoff, time.Second)
+	set(&o.MaxBackoff, time.Minute)
+	set(&o.Retention, 24*time.Hour)
+	set(&o.HardCap, 14*24*time.Hour)
+}
 
-var errSoon = errors.New("events: being written")
+// Log is the event log in a store. Its methods are safe for concurrent use.
+type Log struct {
+	store  *store.Store
+	opts   Options
+	broken error // the log could not be read when it was opened
 
-// Publish adds an event to the transaction.
+	head  atomic.Int64
+	spare *collected // used by the writer only
+
+	mu        sync.Mutex
+	changed   chan struct{}   // made when somebody asks
+	replays   int64           // grows with each Replay
+	consumers map[string]bool // those that run
+}
+
+var logStmt = struct{ insert, read, last *store.Stmt }{
+	// In PostgreSQL several writers append. The lock is held until their
+	// commit, so that rows become visible in the order of their numbers and
+	// a reader never overtakes one. (Filtering by the oldest running
+	// transaction would not do: numbers and transaction ids are not given out
+	// in the same order.)
+	insert: store.Dialect(
+		`INSERT INTO events_log (time, events) VALUES (?, ?) RETURNING id`,
+		`WITH appending AS MATERIALIZED (SELECT pg_advisory_xact_lock(7236201530158912))
+		INSERT INTO events_log (time, events) SELECT CAST(? AS BIGINT), CAST(? AS BYTEA) FROM appending RETURNING id`),
+	read: store.SQL(`SELECT id, time, events FROM events_log WHERE id >= ? ORDER BY id LIMIT ?`),
+	last: store.SQL(`SELECT id, events FROM events_log ORDER BY id DESC LIMIT 1`),
+}
+
+// perRow is the number of positions in a row.
+const perRow = 1 << 16
+
+func position(row int64, index int) Position { return Position(row*perRow + int64(index)) }
+
+func (p Position) row() int64 { return int64(p) / perRow }
+
+// NewLog opens the log in a store that was opened with Migrations. When the
+// log cannot be read, every method that returns an error returns that one.
+func NewLog(s *store.Store, opts Options) *Log {
+	opts.fill()
+	l := &Log{store: s, opts: opts, consumers: map[string]bool{}}
+	l.broken = s.Read(context.Background(), func(tx *store.Tx) error {
+		var row int64
+		var encoded []byte
+		err := tx.Row(logStmt.last).Scan(&row, &encoded)
+		if err == store.ErrNoRows {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		events, err := decode(encoded)
+		l.head.Store(int64(position(row, len(events)-1)))
+		return err
+	})
+	if l.broken != nil {
+		l.broken = fmt.Errorf("the event log cannot be opened: %w", l.broken)
+		opts.Log.Error(l.broken.Error())
+	}
+	return l
+}
+
+// collected are the events of one transaction.
+type collected struct {
+	log  *Log
+	full [][]byte // rows that have all the events that a row may have
+	row  encoder  // the last one
+	head Position
+}
+
+// Limits of an event, in bytes.
+const (
+	MaxPayload  = 16 << 20
+	MaxExchange = 255
+	MaxCC       = 10_000 // number of CC keys
+)
+
+// Publish adds an event to the transaction. All events of one transaction
+// become one row, written just before the commit. Payload must not be changed
+// until then. An event beyond the limits, or without exchange, makes the
+// transaction fail.
 func (l *Log) Publish(tx *store.Tx, e Event) {
-	tx.BeforeCommit(func(*store.Tx) error { return errSoon })
+	c := tx.Local(l, func() any {
+		c := l.spare
+		l.spare = nil
+		if c == nil {
+			c = &collected{log: l}
+		}
+		c.full, c.head = nil, 0
+		c.row.reset()
+		tx.BeforeCommit(c.write)
+		return c
+	}).(*collected)
+	if err := e.check(); err != nil {
+		tx.BeforeCommit(func(*store.Tx) error { return err })
+		return
+	}
+	if c.row.count == perRow {
+		c.full = append(c.full, c.row.buf)
+		c.row = encoder{}
+		c.row.reset()
+	}
+	c.row.add(&e)
 }
 
-// Read returns up to limit messages after a position, in order.
+func (e *Event) check() error {
+	if e.Exchange == "" || len(e.Exchange) > MaxExchange || len(e.Key) > MaxKey || len(e.CC) > MaxCC || len(e.Payload) > MaxPayload {
+		return fmt.Errorf("an event of exchange %.50q has no exchange name or one, a key, a number of CC keys or a payload beyond the limit", e.Exchange)
+	}
+	for _, cc := range e.CC {
+		if len(cc) > MaxKey {
+			return fmt.Errorf("an event of exchange %q has a CC key of %d bytes, %d are allowed", e.Exchange, len(cc), MaxKey)
+		}
+	}
+	return nil
+}
+
+func (c *collected) write(tx *store.Tx) error {
+	if c.log.broken != nil {
+		return c.log.broken
+	}
+	if c.row.count == 0 {
+		return nil
+	}
+	var row int64
+	for _, encoded := range append(c.full, c.row.buf) {
+		if err := tx.Row(logStmt.insert, tx.Now(), encoded).Scan(&row); err != nil {
+			return err
+		}
+	}
+	c.head = position(row, c.row.count-1)
+	tx.OnCommit(c.committed)
+	return nil
+}
+
+// committed runs in the writer, which is the only one to touch spare.
+func (c *collected) committed() {
+	l := c.log
+	l.head.Store(int64(c.head))
+	l.notify()
+	c.full = nil
+	if cap(c.row.buf) <= 1<<20 {
+		l.spare = c
+	}
+}
+
+// notify wakes those who wait for Changed.
+func (l *Log) notify() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.changed != nil {
+		close(l.changed)
+		l.changed = nil
+	}
+}
+
+// Changed returns a channel that is closed at the next commit that publishes.
+// To miss nothing, ask for it before reading. (It may also be closed without
+// a new message.)
+func (l *Log) Changed() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.changed == nil {
+		l.changed = make(chan struct{})
+	}
+	return l.changed
+}
+
+// Head is the position of the last committed message, 0 when there is none.
+func (l *Log) Head() Position { return Position(l.head.Load()) }
+
+// Read returns up to limit messages whose position is greater than after, in
+// order. Messages that were trimmed are left out.
 func (l *Log) Read(ctx context.Context, after Position, limit int) ([]Message, error) {
-	return nil, errSoon
-}
-
-// Head is the position of the last committed message.
-func (l *Log) Head() Position { return 0 }
-
-// Changed is closed at the next commit that publishes.
-func (l *Log) Changed() <-chan struct{} { return nil }
-
-// Consume hands the messages that fit the bindings to handle, in order.
-func (l *Log) Consume(ctx context.Context, name string, bindings []Binding, handle func(context.Context, Message) error) error {
-	return errSoon
+	if l.broken != nil {
+		return nil, l.broken
+	}
+	if limit <= 0 {
+		return nil, nil
+	}
+	var messages []Message
+	err := l.store.Read(ctx, func(tx *store.Tx) error {
+		messages = nil
+		// One row more, because the first may hold nothing after the position.
+		rows := tx.Query(logStmt.read, after.row(), limit+1)
+		defer rows.Close()
+		for len(messages) < limit && rows.Next() {
+			var row int64
+			var at clock.Time
+			var encoded []byte
+			if err := rows.Scan(&row, &at, &encoded); err != nil {
+				return err
+			}
+			events, err := decode(encoded)
+			if err != nil {
+				return fmt.Errorf("row %d: %w", row, err)
+			}
+			for i := range events {
+				if p := position(row, i); p > after && len(messages) < limit {
+					messages = append(messages, Message{Event: events[i], Position: p, Time: at})
+				}
+			}
+		}
+		return rows.Err()
+	})
+	return messages, err
 }
