@@ -1,0 +1,279 @@
+package queue
+
+import (
+	"sync"
+
+	"taskcluster/internal/clock"
+)
+
+// pendingRuns is the order in which pending runs are claimed: by priority,
+// then by the time at which they became pending, then by the age of the task.
+// What it holds is what was committed: transitions tell it afterwards.
+//
+// A run that was taken belongs to the taker, who claims it in a transaction
+// (which checks that it is still pending) or puts it back.
+type pendingRuns interface {
+	// apply takes over what a commit changed, in order, and hands runs to
+	// callers that wait.
+	apply(changes []pendingChange)
+	// take removes up to n runs of a task queue, best first. When there are
+	// none the caller is put in line and gets a waiter.
+	take(queue string, n int) ([]pendingRun, *waiter)
+	// leave takes a waiter out of the line. When runs were handed to it
+	// meanwhile it returns them: they are the caller's.
+	leave(w *waiter) []pendingRun
+	// putBack returns taken runs to their places.
+	putBack(queue string, runs []pendingRun)
+}
+
+// pendingRun is a task whose last run is pending.
+type pendingRun struct {
+	row       int64 // tasks.id
+	scheduled clock.Time
+	priority  priority
+}
+
+// pendingChange says that a run became pending or changed its priority, or,
+// without a queue, that the task's run is pending no more.
+type pendingChange struct {
+	pendingRun
+	queue string
+}
+
+// memoryPending keeps the order in memory: one heap for each priority of each
+// task queue, and an index from tasks to their places in the heaps, so that a
+// canceled task leaves at once. A test measures what a pending run costs.
+type memoryPending struct {
+	mu     sync.Mutex
+	queues map[string]*pendingQueue
+	heaps  []*pendingHeap // by number, so that places hold no pointers
+	unused []int32        // numbers free for reuse
+	places map[int64]place
+}
+
+type place struct{ heap, at int32 }
+
+// pendingQueue is one task queue: its runs, or callers that wait for runs.
+// Both are never there at the same time.
+type pendingQueue struct {
+	name        string
+	size        int
+	heaps       [highest + 1]*pendingHeap
+	first, last *waiter
+	touched     bool // by the apply that is going on
+}
+
+func newMemoryPending() *memoryPending {
+	return &memoryPending{queues: map[string]*pendingQueue{}, places: map[int64]place{}}
+}
+
+func (m *memoryPending) apply(changes []pendingChange) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var few [8]*pendingQueue
+	touched := few[:0]
+	for _, c := range changes {
+		if p, ok := m.places[c.row]; ok {
+			m.remove(p)
+		}
+		if c.queue == "" {
+			continue
+		}
+		q := m.queue(c.queue)
+		m.insert(q, c.pendingRun)
+		if q.first != nil && !q.touched {
+			q.touched = true
+			touched = append(touched, q)
+		}
+	}
+	for _, q := range touched {
+		q.touched = false
+		m.serve(q)
+	}
+}
+
+func (m *memoryPending) take(queue string, n int) ([]pendingRun, *waiter) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	q := m.queue(queue)
+	if q.size > 0 {
+		return m.pop(q, n), nil
+	}
+	return nil, q.park(n)
+}
+
+func (m *memoryPending) leave(w *waiter) []pendingRun {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if q := w.queue; q != nil {
+		q.unpark(w)
+		m.tidy(q)
+		return nil
+	}
+	select {
+	case runs := <-w.runs:
+		return runs
+	default:
+		return nil
+	}
+}
+
+func (m *memoryPending) putBack(queue string, runs []pendingRun) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	q := m.queue(queue)
+	for _, r := range runs {
+		if _, ok := m.places[r.row]; !ok { // else there is a later run of the task
+			m.insert(q, r)
+		}
+	}
+	m.serve(q)
+	m.tidy(q)
+}
+
+// serve hands runs to waiters as long as there are both.
+func (m *memoryPending) serve(q *pendingQueue) {
+	for q.first != nil && q.size > 0 {
+		w := q.first
+		q.unpark(w)
+		w.runs <- m.pop(q, w.n)
+	}
+	m.tidy(q)
+}
+
+// pop takes up to n runs, best first.
+func (m *memoryPending) pop(q *pendingQueue, n int) []pendingRun {
+	runs := make([]pendingRun, 0, min(n, q.size))
+	for p := highest; p >= lowest && len(runs) < n; p-- {
+		for h := q.heaps[p]; h != nil && len(h.items) > 0 && len(runs) < n; {
+			top := h.items[0]
+			m.remove(place{h.number, 0})
+			runs = append(runs, pendingRun{top.row, top.scheduled, p})
+		}
+	}
+	return runs
+}
+
+func (m *memoryPending) insert(q *pendingQueue, r pendingRun) {
+	h := q.heaps[r.priority]
+	if h == nil {
+		h = &pendingHeap{queue: q}
+		if n := len(m.unused); n > 0 {
+			h.number = m.unused[n-1]
+			m.unused = m.unused[:n-1]
+			m.heaps[h.number] = h
+		} else {
+			h.number = int32(len(m.heaps))
+			m.heaps = append(m.heaps, h)
+		}
+		q.heaps[r.priority] = h
+	}
+	h.items = append(h.items, heapItem{r.scheduled, r.row})
+	h.up(len(h.items)-1, m.places)
+	q.size++
+}
+
+func (m *memoryPending) remove(p place) {
+	h := m.heaps[p.heap]
+	delete(m.places, h.items[p.at].row)
+	h.remove(int(p.at), m.places)
+	h.queue.size--
+	m.tidy(h.queue)
+}
+
+func (m *memoryPending) queue(name string) *pendingQueue {
+	q := m.queues[name]
+	if q == nil {
+		q = &pendingQueue{name: name}
+		m.queues[name] = q
+	}
+	return q
+}
+
+// tidy forgets a task queue that nothing is in. It may be used all the same by
+// whoever holds it: insert and park are always preceded by queue.
+func (m *memoryPending) tidy(q *pendingQueue) {
+	if q.size > 0 || q.first != nil || q.touched || m.queues[q.name] != q {
+		return
+	}
+	delete(m.queues, q.name)
+	for p, h := range q.heaps {
+		if h != nil {
+			m.heaps[h.number] = nil
+			m.unused = append(m.unused, h.number)
+			q.heaps[p] = nil
+		}
+	}
+}
+
+// pendingHeap is a binary heap, smallest first, that keeps the index of places
+// up to date. (container/heap would box each item.)
+type pendingHeap struct {
+	queue  *pendingQueue
+	number int32
+	items  []heapItem
+}
+
+type heapItem struct {
+	scheduled clock.Time
+	row       int64
+}
+
+func (a heapItem) before(b heapItem) bool {
+	return a.scheduled < b.scheduled || a.scheduled == b.scheduled && a.row < b.row
+}
+
+func (h *pendingHeap) set(i int, item heapItem, places map[int64]place) {
+	h.items[i] = item
+	places[item.row] = place{h.number, int32(i)}
+}
+
+func (h *pendingHeap) up(i int, places map[int64]place) {
+	item := h.items[i]
+	for i > 0 {
+		parent := (i - 1) / 2
+		if !item.before(h.items[parent]) {
+			break
+		}
+		h.set(i, h.items[parent], places)
+		i = parent
+	}
+	h.set(i, item, places)
+}
+
+func (h *pendingHeap) down(i int, places map[int64]place) {
+	item := h.items[i]
+	for {
+		child := 2*i + 1
+		if child >= len(h.items) {
+			break
+		}
+		if right := child + 1; right < len(h.items) && h.items[right].before(h.items[child]) {
+			child = right
+		}
+		if !h.items[child].before(item) {
+			break
+		}
+		h.set(i, h.items[child], places)
+		i = child
+	}
+	h.set(i, item, places)
+}
+
+func (h *pendingHeap) remove(i int, places map[int64]place) {
+	end := len(h.items) - 1
+	moved := h.items[end]
+	h.items = h.items[:end]
+	if i == end {
+		return
+	}
+	h.items[i] = moved
+	if i > 0 && moved.before(h.items[(i-1)/2]) {
+		h.up(i, places)
+	} else {
+		h.down(i, places)
+	}
+	if c := cap(h.items); c > 4096 && len(h.items) < c/4 {
+		h.items = append(make([]heapItem, 0, c/2), h.items...)
+	}
+}

@@ -1,0 +1,151 @@
+// Package queue is the queue service: it keeps tasks, hands them to workers
+// that claim them, follows their runs to the end, and keeps the artifacts they
+// leave behind.
+//
+// What it promises:
+//
+//   - A state change, its events and its counters are one transaction. What a
+//     caller was told survives a crash; what he was not told either happened
+//     as a whole or not at all.
+//   - A run is claimed by one worker at a time. Runs of a task queue are claimed
+//     by priority, then in the order in which they became pending; within one
+//     microsecond, in the order in which the tasks were created. A task that
+//     was retried goes to the back.
+//   - No pending run is out of reach: if a claim fails, or the caller goes
+//     away before the claim is committed, the run is put back in front.
+//   - Claim expiry and deadlines act when they are due, not on a later sweep.
+//
+// How: transitions read the task, decide, and write, inside a transaction that
+// the store shares between concurrent callers (see op). The order of pending
+// runs is in memory (see pendingRuns), rebuilt from an index at start; workers
+// that find nothing are parked there and woken by commits.
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"taskcluster/internal/blob"
+	"taskcluster/internal/clock"
+	"taskcluster/internal/events"
+	"taskcluster/internal/hawk"
+	"taskcluster/internal/store"
+)
+
+// Config is what a Service needs. Store, Log, Blob and Credentials must be
+// given; zero durations and numbers stand for the published defaults.
+type Config struct {
+	Store       *store.Store // opened with Migrations() and events.Migrations()
+	Log         *events.Log
+	Blob        blob.Store
+	Clock       clock.Clock      // the machine's when nil
+	Logger      *slog.Logger     // nothing is logged when nil
+	Credentials hawk.Credentials // of the client that issues tasks' temporary credentials
+
+	ClaimTimeout    time.Duration // how long a claim lasts; 20 minutes
+	LongPoll        time.Duration // how long claimWork waits for a task; 20 seconds
+	MaxDeadline     time.Duration // how far ahead a deadline may be; 5 days
+	MaxDependencies int           // of one task; 10,000, which is also the most that is possible
+}
+
+// Service is the queue.
+type Service struct {
+	store       *store.Store
+	log         *events.Log
+	blob        blob.Store
+	clock       clock.Clock
+	logger      *slog.Logger
+	credentials hawk.Credentials
+
+	claimTimeout    time.Duration
+	longPoll        time.Duration
+	maxDeadline     time.Duration
+	maxDependencies int
+
+	creates  *store.Batch[creation]
+	claims   *store.Batch[claimItem]
+	reclaims *store.Batch[reclaimItem]
+	resolves *store.Batch[resolution]
+	sights   *store.Batch[sighting]
+
+	pending  pendingRuns
+	workers  *workerMemory
+	timers   *alarm // wakes the loop of claim expiry and deadlines
+	releases *alarm // wakes the loop that releases many dependents
+	stopping chan struct{}
+}
+
+// New makes the service and rebuilds the order of pending runs.
+func New(cfg Config) (*Service, error) {
+	if cfg.Store == nil || cfg.Log == nil || cfg.Blob == nil || cfg.Credentials.ClientID == "" {
+		return nil, errors.New("queue: Store, Log, Blob and Credentials are required")
+	}
+	s := &Service{
+		store: cfg.Store, log: cfg.Log, blob: cfg.Blob, clock: cfg.Clock, logger: cfg.Logger,
+		credentials:     cfg.Credentials,
+		claimTimeout:    cfg.ClaimTimeout,
+		longPoll:        cfg.LongPoll,
+		maxDeadline:     cfg.MaxDeadline,
+		maxDependencies: cfg.MaxDependencies,
+		pending:         newMemoryPending(),
+		workers:         newWorkerMemory(),
+		timers:          newAlarm(),
+		releases:        newAlarm(),
+		stopping:        make(chan struct{}),
+	}
+	if s.clock == nil {
+		s.clock = clock.Real{}
+	}
+	if s.logger == nil {
+		s.logger = slog.New(slog.DiscardHandler)
+	}
+	setDefault(&s.claimTimeout, 20*time.Minute)
+	setDefault(&s.longPoll, 20*time.Second)
+	setDefault(&s.maxDeadline, 5*24*time.Hour)
+	setDefault(&s.maxDependencies, 10_000)
+	s.creates = store.NewBatch(s.store, "queue.create", s.createBatch)
+	s.claims = store.NewBatch(s.store, "queue.claim", s.claimBatch)
+	s.reclaims = store.NewBatch(s.store, "queue.reclaim", s.reclaimBatch)
+	s.resolves = store.NewBatch(s.store, "queue.resolve", s.resolveBatch)
+	s.sights = store.NewBatch(s.store, "queue.seen", s.sightBatch)
+	if err := s.load(context.Background()); err != nil {
+		return nil, fmt.Errorf("queue: %w", err)
+	}
+	return s, nil
+}
+
+func setDefault[T comparable](v *T, to T) {
+	var zero T
+	if *v == zero {
+		*v = to
+	}
+}
+
+// load fills memory with what is pending and who is quarantined.
+func (s *Service) load(ctx context.Context) error {
+	return s.store.Read(ctx, func(tx *store.Tx) error {
+		rows := tx.Query(stmt.pendingAtStart)
+		defer rows.Close()
+		var batch []pendingChange
+		for rows.Next() {
+			var c pendingChange
+			var p int64
+			if err := rows.Scan(&c.row, &c.queue, &p, &c.scheduled); err != nil {
+				return err
+			}
+			c.priority = priority(p)
+			if batch = append(batch, c); len(batch) == 4096 {
+				s.pending.apply(batch)
+				batch = batch[:0]
+			}
+		}
+		if err := rows.Err(); err != nil {
+			return err
+		}
+		s.pending.apply(batch)
+		return s.workers.load(tx, s.clock.Now())
+	})
+}
