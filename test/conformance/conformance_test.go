@@ -1,0 +1,82 @@
+// Package conformance drives the server with the official JavaScript client, as
+// other people's programs do.
+package conformance
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"taskcluster/test/harness"
+)
+
+// TestJavaScriptClient runs the *.test.mjs files beside this one against a
+// server of their own. A second, short-lived claim time-out is configured so
+// that claim expiry can be seen.
+func TestJavaScriptClient(t *testing.T) {
+	if _, err := os.Stat("node_modules/taskcluster-client"); err != nil {
+		cmd := exec.Command("npm", "ci", "--silent", "--no-audit", "--no-fund")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("npm ci: %v\n%s", err, out)
+		}
+	}
+	files, err := filepath.Glob("*.test.mjs")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no *.test.mjs files", err)
+	}
+	server := harness.Start(t, harness.Binary(t), t.TempDir(), "--claim-timeout", "5s")
+	defer server.Stop()
+	harness.Passthrough(t, ".", server.Env(), "node", append([]string{"--test", "--test-reporter=spec"}, files...)...)
+	if t.Failed() {
+		t.Log(server.Log())
+	}
+}
+
+// TestReferences compares what the server publishes with the published
+// references, for the services that this version has.
+func TestReferences(t *testing.T) {
+	shared, ok := harness.Shared(t)
+	if !ok {
+		return
+	}
+	server := harness.Start(t, harness.Binary(t), t.TempDir())
+	defer server.Stop()
+	out, _ := exec.Command(filepath.Join(shared, "check", "references"), server.RootURL, "--services=queue,auth").CombinedOutput()
+	missing := missingMethods(t, string(out))
+	want := map[string]bool{}
+	for _, name := range notBuiltYet {
+		want[name] = true
+	}
+	for name := range missing {
+		if !want[name] {
+			t.Errorf("%s is missing from the references", name)
+		}
+	}
+	for _, line := range unexplained(string(out)) {
+		t.Errorf("differs from the published reference: %s", line)
+	}
+	if t.Failed() {
+		t.Logf("%s", out)
+	}
+}
+
+func TestEnvIsWhatClientsRead(t *testing.T) {
+	server := harness.Start(t, harness.Binary(t), t.TempDir())
+	defer server.Stop()
+	cmd := exec.Command("node", "-e", `import('taskcluster-client').then(async m => {
+		const tc = m.default;
+		const auth = new tc.Auth(tc.fromEnvVars());
+		console.log(JSON.stringify(await auth.currentScopes()));
+	})`)
+	cmd.Env = server.Env()
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct{ Scopes []string }
+	if err := json.Unmarshal(out, &got); err != nil || len(got.Scopes) != 1 || got.Scopes[0] != "*" {
+		t.Errorf("%s, %v", out, err)
+	}
+}
