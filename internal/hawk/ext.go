@@ -163,8 +163,15 @@ func ParseCertificate(raw json.RawMessage) (Certificate, error) {
 }
 
 func parseString(raw json.RawMessage) (string, bool) {
+	if len(raw) < 2 || raw[0] != '"' {
+		return "", false
+	}
+	// raw is one valid JSON value, so without escapes its text is as it stands.
+	if s := string(raw[1 : len(raw)-1]); printable(s) && !strings.Contains(s, `\`) {
+		return s, true
+	}
 	var s string
-	if len(raw) == 0 || raw[0] != '"' || json.Unmarshal(raw, &s) != nil {
+	if json.Unmarshal(raw, &s) != nil {
 		return "", false
 	}
 	return s, true
