@@ -42,6 +42,9 @@ type Conn interface {
 	Exec(q *Stmt, args []Value) (int64, error)
 	// Query starts a statement that answers with rows.
 	Query(q *Stmt, args []Value) (Cursor, error)
+	// Describe prepares a statement and tells its number of arguments and of
+	// columns.
+	Describe(q *Stmt) (params, columns int, err error)
 	// Script runs statements without arguments, separated by semicolons.
 	Script(text string) error
 }

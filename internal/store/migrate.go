@@ -36,8 +36,9 @@ type Migration struct {
 //go:embed migrations
 var ownFS embed.FS
 
-// ownMigrations are those of the tables that the store itself needs.
-func ownMigrations() Migrations { return Migrations{Component: "store", FS: ownFS} }
+// OwnMigrations are those of the tables that the store itself needs. New
+// applies them first.
+func OwnMigrations() Migrations { return Migrations{Component: "store", FS: ownFS} }
 
 var migrationName = regexp.MustCompile(`^([0-9]{4})_([a-z0-9_]+)\.sql$`)
 

@@ -77,7 +77,7 @@ func New(ctx context.Context, engine Engine, opts Options) (*Store, error) {
 	if opts.MaxBatch <= 0 {
 		opts.MaxBatch = 512
 	}
-	all := append([]Migrations{ownMigrations()}, opts.Migrations...)
+	all := append([]Migrations{OwnMigrations()}, opts.Migrations...)
 	if err := migrate(ctx, engine, s.clock, all); err != nil {
 		engine.Close()
 		return nil, err
@@ -124,6 +124,20 @@ func (s *Store) Read(ctx context.Context, fn func(*Tx) error) error {
 		return err
 	}
 	return tx.failed
+}
+
+// Describe prepares a statement without running it, and returns its number of
+// arguments and of columns: for tests of the statements.
+func (s *Store) Describe(ctx context.Context, q *Stmt) (params, columns int, err error) {
+	conn, err := s.engine.Reader(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer s.engine.Release(conn)
+	if params, columns, err = conn.Describe(q); err != nil {
+		return 0, 0, fmt.Errorf("%w (in: %s)", err, q)
+	}
+	return params, columns, nil
 }
 
 // Stats tells what the store did so far.

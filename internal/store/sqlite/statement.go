@@ -72,6 +72,16 @@ func (c *conn) prepare(text string) (*statement, error) {
 	}, nil
 }
 
+// Describe implements store.Conn.
+func (c *conn) Describe(q *store.Stmt) (params, columns int, err error) {
+	s, err := c.prepare(q.Text(store.SQLite))
+	if err != nil {
+		return 0, 0, err
+	}
+	defer c.finalize(s)
+	return s.params, s.columns, nil
+}
+
 // end makes the statement ready for its next use.
 func (c *conn) end(s *statement) {
 	// Its result repeats the error that step returned.
