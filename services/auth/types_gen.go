@@ -8,8 +8,7 @@ import (
 	"taskcluster/internal/clock"
 )
 
-// AWSS3CredentialsResponse: S3 credentials. Temporary credentials for a part
-// of an S3 bucket.
+// AWSS3CredentialsResponse: Temporary credentials for a part of an S3 bucket.
 type AWSS3CredentialsResponse struct {
 	// The credentials, under the names that the AWS libraries use.
 	Credentials AWSS3CredentialsResponseCredentials `json:"credentials"`
@@ -31,8 +30,7 @@ type AWSS3CredentialsResponseCredentials struct {
 	SessionToken string `json:"sessionToken"`
 }
 
-// AuthenticateHawkRequest: Signed request. What is needed of a request to
-// check its signature.
+// AuthenticateHawkRequest: What is needed of a request to check its signature.
 type AuthenticateHawkRequest struct {
 	// HTTP method, in lower case.
 	Method string `json:"method"`
@@ -53,8 +51,7 @@ type AuthenticateHawkRequest struct {
 	SourceIP string `json:"sourceIp,omitempty"`
 }
 
-// AuthenticateHawkResponse: Checked request. Who sent the request, and what
-// they may do.
+// AuthenticateHawkResponse: Who sent the request, and what they may do.
 // It holds the fields of all alternatives.
 type AuthenticateHawkResponse struct {
 	Status string   `json:"status"`
@@ -72,15 +69,13 @@ type AuthenticateHawkResponse struct {
 	Message string `json:"message,omitempty"`
 }
 
-// AzureAccountListResponse: Azure accounts. Storage accounts that signatures
-// can be had for.
+// AzureAccountListResponse: Storage accounts that signatures can be had for.
 type AzureAccountListResponse struct {
 	// Names of the accounts.
 	Accounts []string `json:"accounts"`
 }
 
-// AzureContainerListResponse: Azure containers. A page of the containers of a
-// storage account.
+// AzureContainerListResponse: A page of the containers of a storage account.
 type AzureContainerListResponse struct {
 	// Names of the containers.
 	Containers []string `json:"containers"`
@@ -90,8 +85,7 @@ type AzureContainerListResponse struct {
 	ContinuationToken string `json:"continuationToken,omitempty"`
 }
 
-// AzureContainerResponse: Azure container access. A shared access signature
-// for a container.
+// AzureContainerResponse: A shared access signature for a container.
 type AzureContainerResponse struct {
 	// Signature that goes to the end of a URL.
 	SAS string `json:"sas"`
@@ -100,8 +94,7 @@ type AzureContainerResponse struct {
 	Expiry clock.Time `json:"expiry"`
 }
 
-// AzureTableAccessResponse: Azure table access. A shared access signature for
-// a table.
+// AzureTableAccessResponse: A shared access signature for a table.
 type AzureTableAccessResponse struct {
 	// Signature that goes to the end of a URL.
 	SAS string `json:"sas"`
@@ -110,8 +103,7 @@ type AzureTableAccessResponse struct {
 	Expiry clock.Time `json:"expiry"`
 }
 
-// AzureTableListResponse: Azure tables. A page of the tables of a storage
-// account.
+// AzureTableListResponse: A page of the tables of a storage account.
 type AzureTableListResponse struct {
 	// Names of the tables.
 	Tables []string `json:"tables"`
@@ -121,7 +113,7 @@ type AzureTableListResponse struct {
 	ContinuationToken string `json:"continuationToken,omitempty"`
 }
 
-// ClientMessage: Client changed. A client was created, changed or deleted.
+// ClientMessage: A client was created, changed or deleted.
 type ClientMessage struct {
 	// Version of the message format.
 	Version int `json:"version"`
@@ -130,8 +122,7 @@ type ClientMessage struct {
 	ClientID string `json:"clientId"`
 }
 
-// CreateClientRequest: Client definition. A client to create, or what to
-// change about one.
+// CreateClientRequest: A client to create, or what to change about one.
 type CreateClientRequest struct {
 	// When the client stops working.
 	Expires clock.Time `json:"expires"`
@@ -147,8 +138,8 @@ type CreateClientRequest struct {
 	Scopes []string `json:"scopes,omitzero"`
 }
 
-// CreateClientResponse: Client with access token. What is known of a client.
-// The access token is shown this once only.
+// CreateClientResponse: What is known of a client. The access token is shown
+// this once only.
 type CreateClientResponse struct {
 	// Name of the client.
 	ClientID string `json:"clientId"`
@@ -187,8 +178,7 @@ type CreateClientResponse struct {
 	DeleteOnExpiration bool `json:"deleteOnExpiration"`
 }
 
-// CreateRoleRequest: Role definition. A role to create, or what to change
-// about one.
+// CreateRoleRequest: A role to create, or what to change about one.
 type CreateRoleRequest struct {
 	// What the role stands for.
 	Scopes []string `json:"scopes"`
@@ -197,8 +187,7 @@ type CreateRoleRequest struct {
 	Description string `json:"description"`
 }
 
-// GCPCredentialsResponse: Google Cloud credentials. Temporary credentials of a
-// service account.
+// GCPCredentialsResponse: Temporary credentials of a service account.
 type GCPCredentialsResponse struct {
 	// OAuth token of the service account.
 	AccessToken string `json:"accessToken"`
@@ -207,7 +196,7 @@ type GCPCredentialsResponse struct {
 	ExpireTime clock.Time `json:"expireTime"`
 }
 
-// GetClientResponse: Client. What is known of a client, apart from its secret.
+// GetClientResponse: What is known of a client, apart from its secret.
 type GetClientResponse struct {
 	// Name of the client.
 	ClientID string `json:"clientId"`
@@ -243,8 +232,8 @@ type GetClientResponse struct {
 	DeleteOnExpiration bool `json:"deleteOnExpiration"`
 }
 
-// GetEntityHistoryResponse: History. A page of what was done to a client or
-// role, or by a client.
+// GetEntityHistoryResponse: A page of what was done to a client or role, or by
+// a client.
 type GetEntityHistoryResponse struct {
 	// What was done, oldest first.
 	AuditHistory []GetEntityHistoryResponseAuditHistoryItem `json:"auditHistory"`
@@ -271,7 +260,7 @@ type GetEntityHistoryResponseAuditHistoryItem struct {
 	EntityType string `json:"entityType"`
 }
 
-// GetRoleResponse: Role. What is known of a role.
+// GetRoleResponse: What is known of a role.
 type GetRoleResponse struct {
 	// Name of the role. With a `*` at its end it stands for all names that begin
 	// alike.
@@ -293,7 +282,7 @@ type GetRoleResponse struct {
 	ExpandedScopes []string `json:"expandedScopes"`
 }
 
-// GithubRepoTokenRequest: GitHub token request. The token that is wanted.
+// GithubRepoTokenRequest: The token that is wanted.
 type GithubRepoTokenRequest struct {
 	// What the token is to allow. The names are those of GitHub’s permissions.
 	Permissions GithubRepoTokenRequestPermissions `json:"permissions"`
@@ -335,7 +324,7 @@ type GithubRepoTokenRequestPermissions struct {
 	Workflows                  string `json:"workflows,omitempty"`
 }
 
-// GithubTokenResponse: GitHub token. A token that works for a while.
+// GithubTokenResponse: A token that works for a while.
 type GithubTokenResponse struct {
 	// The token, to be sent as GitHub asks for it.
 	Token string `json:"token"`
@@ -344,7 +333,7 @@ type GithubTokenResponse struct {
 	Expires clock.Time `json:"expires"`
 }
 
-// ListClientsResponse: Clients. A page of clients.
+// ListClientsResponse: A page of clients.
 type ListClientsResponse struct {
 	// The clients, by name.
 	Clients []GetClientResponse `json:"clients"`
@@ -354,7 +343,7 @@ type ListClientsResponse struct {
 	ContinuationToken string `json:"continuationToken,omitempty"`
 }
 
-// ListRoleIDsResponse: Role names. A page of the names of roles.
+// ListRoleIDsResponse: A page of the names of roles.
 type ListRoleIDsResponse struct {
 	// Names of the roles.
 	RoleIDs []string `json:"roleIds"`
@@ -364,7 +353,7 @@ type ListRoleIDsResponse struct {
 	ContinuationToken string `json:"continuationToken,omitempty"`
 }
 
-// ListRoles2Response: Roles. A page of roles.
+// ListRoles2Response: A page of roles.
 type ListRoles2Response struct {
 	// The roles, by name.
 	Roles []GetRoleResponse `json:"roles"`
@@ -374,10 +363,10 @@ type ListRoles2Response struct {
 	ContinuationToken string `json:"continuationToken,omitempty"`
 }
 
-// ListRolesResponse: Roles. All roles, by name.
+// ListRolesResponse: All roles, by name.
 type ListRolesResponse []GetRoleResponse
 
-// RoleMessage: Role changed. A role was created, changed or deleted.
+// RoleMessage: A role was created, changed or deleted.
 type RoleMessage struct {
 	// Version of the message format.
 	Version int `json:"version"`
@@ -387,13 +376,13 @@ type RoleMessage struct {
 	RoleID string `json:"roleId"`
 }
 
-// Scopeset: Scope set. A set of scopes.
+// Scopeset: A set of scopes.
 type Scopeset struct {
 	// The scopes.
 	Scopes []string `json:"scopes"`
 }
 
-// SentryDSNResponse: Sentry address. Where a project may report its errors.
+// SentryDSNResponse: Where a project may report its errors.
 type SentryDSNResponse struct {
 	// Name of the project.
 	Project string `json:"project"`
@@ -414,7 +403,7 @@ type SentryDSNResponseDSN struct {
 	Public string `json:"public"`
 }
 
-// TestAuthenticateRequest: Authentication test. What the test is to assume.
+// TestAuthenticateRequest: What the test is to assume.
 type TestAuthenticateRequest struct {
 	// What the client of the test may do; part of what it really may.
 	ClientScopes []string `json:"clientScopes"`
@@ -423,8 +412,7 @@ type TestAuthenticateRequest struct {
 	RequiredScopes []string `json:"requiredScopes"`
 }
 
-// TestAuthenticateResponse: Authentication test passed. What the server made
-// of the request’s signature.
+// TestAuthenticateResponse: What the server made of the request’s signature.
 type TestAuthenticateResponse struct {
 	// Name of the client.
 	ClientID string `json:"clientId"`
@@ -433,7 +421,7 @@ type TestAuthenticateResponse struct {
 	Scopes []string `json:"scopes"`
 }
 
-// WebsocktunnelTokenResponse: Tunnel token. Token to serve through a tunnel.
+// WebsocktunnelTokenResponse: Token to serve through a tunnel.
 type WebsocktunnelTokenResponse struct {
 	// Client that the token is good for.
 	WstClient string `json:"wstClient"`

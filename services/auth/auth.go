@@ -1,0 +1,152 @@
+// Package auth is the service that knows who may do what: clients and their
+// access tokens, roles, and whether a request was signed by whom it says.
+//
+// What it promises:
+//
+//   - A change of a client or a role is in force, for requests that arrive at
+//     this process, before its caller is answered; other processes learn of it
+//     through the event log.
+//   - A change, its line of history and its message are one transaction.
+//   - The set of roles never has a cycle, whoever writes at the same time.
+//   - Access tokens are encrypted where they are stored, and reach nobody but
+//     the caller of createClient and resetAccessToken.
+//
+// Every request to every service passes Authenticate, so that works on
+// memory: the clients in use, the compiled roles, and certificates that were
+// verified before.
+package auth
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"taskcluster/internal/api"
+	"taskcluster/internal/clock"
+	"taskcluster/internal/events"
+	"taskcluster/internal/store"
+	"taskcluster/internal/store/keyring"
+)
+
+// Config is what the service is built from.
+type Config struct {
+	Store *store.Store // opened with Migrations
+	Log   *events.Log
+	Keys  *keyring.Keyring // encrypts access tokens
+	Clock clock.Clock      // the machine's clock when nil
+	// Logger gets no secrets; nothing is logged when nil.
+	Logger *slog.Logger
+
+	// StaticClients are the clients that configuration makes, and nobody else
+	// may change; see StaticClient.
+	StaticClients []StaticClient
+	// AuditRetention is for how long history is kept; 30 days when zero.
+	AuditRetention time.Duration
+	// MaxClients and MaxCertificates bound what is kept in memory; 20,000
+	// clients and 4,096 certificates when zero. A certificate takes up to 10 KB.
+	MaxClients, MaxCertificates int
+	// Alone says that no other process writes to the store, so that changes made
+	// elsewhere need not be looked for in the event log.
+	Alone bool
+	// Node names this process among those that share the store; a random name
+	// when empty.
+	Node string
+}
+
+// Service is the auth service. It implements api.Authenticator.
+type Service struct {
+	store     *store.Store
+	log       *events.Log
+	keys      *keyring.Keyring
+	clock     clock.Clock
+	logger    *slog.Logger
+	retention time.Duration
+	alone     bool
+	node      string
+
+	realm    realm
+	clients  *cache[string, *client]
+	followed events.Position // up to where memory agrees with the log
+
+	roles      atomic.Pointer[roleSet]
+	roleWrites sync.Mutex // one change of roles at a time in this process
+
+	used chan usage
+}
+
+// New builds the service. It reads the roles, brings the stored static clients
+// in line with the configuration, and gives a new deployment its first roles.
+func New(cfg Config) (*Service, error) {
+	if cfg.Store == nil || cfg.Log == nil || cfg.Keys == nil {
+		return nil, errors.New("auth: a store, an event log and a key ring are needed")
+	}
+	s := &Service{
+		store:     cfg.Store,
+		log:       cfg.Log,
+		keys:      cfg.Keys,
+		clock:     cfg.Clock,
+		logger:    cfg.Logger,
+		retention: cfg.AuditRetention,
+		alone:     cfg.Alone,
+		node:      cfg.Node,
+		used:      make(chan usage, maxUsages),
+	}
+	if s.clock == nil {
+		s.clock = clock.Real{}
+	}
+	if s.logger == nil {
+		s.logger = slog.New(slog.DiscardHandler)
+	}
+	if s.retention == 0 {
+		s.retention = 30 * 24 * time.Hour
+	}
+	if s.node == "" {
+		s.node = string(newToken())
+	}
+	if cfg.MaxClients <= 0 {
+		cfg.MaxClients = 20_000
+	}
+	if cfg.MaxCertificates <= 0 {
+		cfg.MaxCertificates = 4_096
+	}
+	s.clients = newCache[string, *client](cfg.MaxClients)
+	s.realm = realm{
+		clock:  s.clock,
+		log:    s.logger,
+		client: s.cachedClient,
+		roles:  s.roles.Load,
+		grants: newCache[grantKey, *grant](cfg.MaxCertificates),
+		used:   s.noteUse,
+	}
+	static, err := checkStatic(cfg.StaticClients)
+	if err != nil {
+		return nil, err
+	}
+	ctx := context.Background()
+	s.followed = s.log.Head()
+	if err := s.loadRoles(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.syncStatic(ctx, static); err != nil {
+		return nil, err
+	}
+	if err := s.seedRoles(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+var _ api.Authenticator = (*Service)(nil)
+
+// secret is text that shows itself to nobody who formats, logs or marshals it.
+type secret string
+
+const redacted = "[secret]"
+
+func (secret) String() string               { return redacted }
+func (secret) GoString() string             { return redacted }
+func (secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
+func (secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }

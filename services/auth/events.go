@@ -1,0 +1,134 @@
+package auth
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+
+	"taskcluster/internal/events"
+	"taskcluster/internal/store"
+)
+
+// exchangePrefix begins the full names of the exchanges.
+const exchangePrefix = "exchange/taskcluster-auth/v1/"
+
+// The messages' routing key has one part, kept for later use, so the key is
+// "_" always.
+const routingKey = "_"
+
+func exchange(name, method, title, description, schema string) events.Exchange {
+	return events.Exchange{
+		Name: name, Method: method, Title: title, Description: description, Schema: schema,
+		Key: []events.KeyPart{{
+			Name: "reserved", Summary: "Kept for later use; bind with `#`.", MultipleWords: true, MaxSize: 249,
+		}},
+	}
+}
+
+const (
+	clientMessage = "v1/client-message.json#"
+	roleMessage   = "v1/role-message.json#"
+)
+
+const (
+	clientCreated = "client-created"
+	clientUpdated = "client-updated"
+	clientDeleted = "client-deleted"
+	roleCreated   = "role-created"
+	roleUpdated   = "role-updated"
+	roleDeleted   = "role-deleted"
+)
+
+// exchanges are the messages that this service publishes, in the order of the
+// published reference.
+func exchanges() []events.Exchange {
+	return []events.Exchange{
+		exchange(clientCreated, "clientCreated", "Client Created",
+			"A client was made.", clientMessage),
+		exchange(clientUpdated, "clientUpdated", "Client Updated",
+			"A client was changed: updated, enabled, disabled, or given another access token.", clientMessage),
+		exchange(clientDeleted, "clientDeleted", "Client Deleted",
+			"A client was deleted.", clientMessage),
+		exchange(roleCreated, "roleCreated", "Role Created",
+			"A role was made.", roleMessage),
+		exchange(roleUpdated, "roleUpdated", "Role Updated",
+			"A role was changed.", roleMessage),
+		exchange(roleDeleted, "roleDeleted", "Role Deleted",
+			"A role was deleted.", roleMessage),
+	}
+}
+
+// publish announces a change in the transaction that makes it.
+func (s *Service) publish(tx *store.Tx, exchange string, message any) error {
+	payload, err := json.Marshal(message)
+	if err != nil {
+		return err
+	}
+	s.log.Publish(tx, events.Event{Exchange: exchangePrefix + exchange, Key: routingKey, Payload: payload})
+	return nil
+}
+
+// clientChanged announces a change of a client, and forgets the client as it
+// was once the change is durable.
+func (s *Service) clientChanged(tx *store.Tx, exchange, id string) error {
+	tx.OnCommit(func() { s.clients.forget(id) })
+	return s.publish(tx, exchange, ClientMessage{Version: 1, ClientID: id})
+}
+
+// followLog keeps memory in step with changes that other processes made.
+func (s *Service) followLog(ctx context.Context) error {
+	const page = 1000
+	at := s.followed
+	for {
+		changed := s.log.Changed()
+		messages, err := s.log.Read(ctx, at, page)
+		if err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			s.logger.Error("the event log cannot be read", "error", err)
+			if err := s.sleep(ctx, retryDelay); err != nil {
+				return err
+			}
+			continue
+		}
+		if len(messages) == 0 {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			continue
+		}
+		roles := false
+		for i := range messages {
+			m := &messages[i]
+			at = m.Position
+			name, own := strings.CutPrefix(m.Exchange, exchangePrefix)
+			switch {
+			case !own:
+			case strings.HasPrefix(name, "role-"):
+				roles = true
+			default:
+				s.forgetClient(m.Payload)
+			}
+		}
+		if !roles {
+			continue
+		}
+		if err := s.loadRoles(ctx); err != nil {
+			s.logger.Error("the roles cannot be read", "error", err)
+		}
+	}
+}
+
+// forgetClient drops the client that a message is about.
+func (s *Service) forgetClient(payload []byte) {
+	var m ClientMessage
+	if err := json.Unmarshal(payload, &m); err != nil {
+		s.logger.Error("a message about a client is malformed", "error", err)
+		s.clients.clear()
+		return
+	}
+	s.clients.forget(m.ClientID)
+}

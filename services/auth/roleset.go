@@ -1,0 +1,233 @@
+package auth
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+
+	"taskcluster/internal/api"
+	"taskcluster/internal/clock"
+	"taskcluster/internal/scopes"
+	"taskcluster/internal/store"
+	"taskcluster/internal/tcerr"
+)
+
+// role is a role as it is stored. It is not changed after it was read.
+type role struct {
+	id, description       string
+	scopes                []string
+	created, lastModified clock.Time
+}
+
+// roleSet is all roles at one version, compiled. It is immutable.
+type roleSet struct {
+	version   int64
+	roles     []*role // by id
+	resolver  *scopes.Resolver
+	anonymous scopes.Set // what everybody may do
+}
+
+// newRoleSet compiles roles, which are ordered by id. The error is that of
+// scopes.Compile.
+func newRoleSet(version int64, roles []*role) (*roleSet, error) {
+	rules := make([]scopes.Role, len(roles))
+	for i, r := range roles {
+		rules[i] = scopes.Role{ID: r.id, Scopes: r.scopes}
+	}
+	resolver, err := scopes.Compile(rules)
+	if err != nil {
+		return nil, err
+	}
+	set := &roleSet{version: version, roles: roles, resolver: resolver}
+	set.anonymous = set.expand(nil)
+	return set, nil
+}
+
+// anonymous is the scope that everybody has, with or without credentials.
+const anonymous = "assume:anonymous"
+
+// expand is what somebody may do who was given these scopes: with the scope
+// that everybody has, and all that roles grant.
+func (r *roleSet) expand(given []string) scopes.Set {
+	all := make([]string, 0, len(given)+1)
+	return r.resolver.Expand(append(append(all, given...), anonymous))
+}
+
+func (r *roleSet) search(id string) (int, bool) {
+	return slices.BinarySearchFunc(r.roles, id, func(r *role, id string) int { return cmp.Compare(r.id, id) })
+}
+
+// find is the role with that id, nil if there is none.
+func (r *roleSet) find(id string) *role {
+	if i, ok := r.search(id); ok {
+		return r.roles[i]
+	}
+	return nil
+}
+
+// with is the next version of the set: with changed in it, or, to remove it,
+// without.
+func (r *roleSet) with(changed *role, remove bool) (*roleSet, error) {
+	i, found := r.search(changed.id)
+	next := slices.Clone(r.roles)
+	switch {
+	case remove && found:
+		next = slices.Delete(next, i, i+1)
+	case remove:
+	case found:
+		next[i] = changed
+	default:
+		next = slices.Insert(next, i, changed)
+	}
+	return newRoleSet(r.version+1, next)
+}
+
+// loadRoles makes sure that the roles in memory are those in the database.
+func (s *Service) loadRoles(ctx context.Context) error {
+	_, err := s.currentRoles(ctx)
+	return err
+}
+
+// currentRoles are the roles as they are stored now. Mostly these are the ones
+// in memory, which costs a look at their version.
+func (s *Service) currentRoles(ctx context.Context) (*roleSet, error) {
+	known := s.roles.Load()
+	var version int64
+	var roles []*role
+	err := s.store.Read(ctx, func(tx *store.Tx) (err error) {
+		if err := tx.Row(stmt.roleSetVersion).Scan(&version); err != nil {
+			return err
+		}
+		if known != nil && known.version == version {
+			return nil
+		}
+		roles, err = readRoles(tx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if known != nil && known.version == version {
+		return known, nil
+	}
+	set, err := newRoleSet(version, roles)
+	if err != nil {
+		return nil, tcerr.Op("stored roles", err)
+	}
+	s.installRoles(set)
+	return set, nil
+}
+
+// installRoles puts a set in force, unless a later one is.
+func (s *Service) installRoles(set *roleSet) {
+	for {
+		old := s.roles.Load()
+		if old != nil && old.version >= set.version {
+			return
+		}
+		if s.roles.CompareAndSwap(old, set) {
+			return
+		}
+	}
+}
+
+// roleAttempts is how often a change of roles is tried while other processes
+// change them too.
+const roleAttempts = 5
+
+// roleChange is what is to be done to one role.
+type roleChange struct {
+	role     *role  // as it shall be, or, to remove it, as it is
+	action   string // for the history; "" if all is as it shall be already
+	remove   bool
+	exchange string // of the message; "" for none
+	mark     string // set with the change, so that it is never done again
+}
+
+// changeRoles makes one change. plan looks at the roles as they are and says
+// what to do; when another process changes them in the meantime, it is asked
+// again. All that is costly, compiling the roles and with it the search for
+// cycles, is done before the transaction; the transaction then only proves
+// that the set is still the one that was looked at.
+//
+// c is the call that asks for the change, nil if the service itself does.
+func (s *Service) changeRoles(ctx context.Context, c *api.Call, plan func(now *roleSet) (roleChange, error)) (*roleSet, roleChange, error) {
+	s.roleWrites.Lock()
+	defer s.roleWrites.Unlock()
+	for range roleAttempts {
+		now, err := s.currentRoles(ctx)
+		if err != nil {
+			return nil, roleChange{}, err
+		}
+		change, err := plan(now)
+		if err != nil {
+			return nil, roleChange{}, err
+		}
+		if change == (roleChange{}) {
+			return now, change, nil
+		}
+		next := now
+		if change.action != "" {
+			if next, err = now.with(change.role, change.remove); err != nil {
+				return nil, roleChange{}, badRoles(err)
+			}
+		}
+		var moved bool
+		err = s.store.Write(ctx, func(tx *store.Tx) (err error) {
+			moved, err = s.writeRole(tx, c, now.version, next, change)
+			return err
+		})
+		if err != nil || !moved {
+			return next, change, err
+		}
+	}
+	return nil, roleChange{}, tcerr.New(tcerr.InternalServerError, "Could not modify roles; too many conflicts")
+}
+
+// writeRole stores a change that leads from one version to next. moved tells
+// that the roles are at another version, and that nothing was done.
+func (s *Service) writeRole(tx *store.Tx, c *api.Call, version int64, next *roleSet, change roleChange) (moved bool, err error) {
+	if change.action != "" {
+		n, err := tx.Exec(stmt.bumpRoleSet, version)
+		if err != nil || n == 0 {
+			return true, err
+		}
+		if change.remove {
+			_, err = tx.Exec(stmt.deleteRole, change.role.id)
+		} else {
+			err = putRole(tx, change.role)
+		}
+		if err != nil {
+			return false, err
+		}
+		if c != nil {
+			err = s.audit(tx, c, entityRole, change.role.id, change.action)
+		} else {
+			err = writeAudit(tx, entityRole, change.role.id, ownClientID, change.action)
+		}
+		if err != nil {
+			return false, err
+		}
+		tx.OnCommit(func() { s.installRoles(next) })
+	}
+	if change.mark != "" {
+		if _, err := tx.Exec(stmt.setMark, change.mark); err != nil {
+			return false, err
+		}
+	}
+	if change.exchange == "" {
+		return false, nil
+	}
+	return false, s.publish(tx, change.exchange, RoleMessage{Version: 1, RoleID: change.role.id})
+}
+
+// badRoles turns what is wrong with a set of roles into an answer.
+func badRoles(err error) error {
+	var cycle *scopes.CycleError
+	var invalid *scopes.InvalidScopeError
+	if errors.As(err, &cycle) || errors.As(err, &invalid) {
+		return tcerr.New(tcerr.InputError, "%s", err)
+	}
+	return err
+}
