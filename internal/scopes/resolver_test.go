@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -290,6 +289,28 @@ func TestDiamonds(t *testing.T) {
 	checkExpansion(t, r, roles, []string{"assume:00-r-y"})
 }
 
+// TestBranchingParameters: 2^40 scopes follow from one role. Nobody can ask for
+// them, but compiling the roles must not try, and must get the rest right.
+func TestBranchingParameters(t *testing.T) {
+	roles := []Role{{"start", []string{"assume:level-00:"}}}
+	for i := range 40 {
+		roles = append(roles, Role{
+			ID:     fmt.Sprintf("level-%02d:*", i),
+			Scopes: []string{fmt.Sprintf("assume:level-%02d:<..>a", i+1), fmt.Sprintf("assume:level-%02d:<..>b", i+1)},
+		})
+	}
+	r := mustCompile(t, roles)
+	if n := len(r.roles.scopes); n > 2*maxDerived {
+		t.Errorf("%d scopes are worked out beforehand", n)
+	}
+	for _, x := range []string{"level-36:", "level-36:x", "level-35:aab", "level-36:a*"} {
+		checkExpansion(t, r, roles, []string{"assume:" + x})
+	}
+	if got := r.Uncached([]string{"assume:*"}).Slice(); !slices.Equal(got, []string{"assume:*"}) {
+		t.Errorf("assume:* gives %d scopes", len(got))
+	}
+}
+
 // manyRoles returns n roles in layers, with plain, prefix and parameterised
 // ones among them.
 func manyRoles(n int) []Role {
@@ -468,198 +489,3 @@ func checkCycle(t *rapid.T, roles []Role, cycle []string) {
 func TestRolesRandomly(t *testing.T) { rapid.Check(t, checkRoles) }
 
 func FuzzExpand(f *testing.F) { f.Fuzz(rapid.MakeFuzz(checkRoles)) }
-
-func TestCache(t *testing.T) {
-	c := newCache(3, 2000)
-	key := func(s ...string) (uint64, []string) { return c.hash(s), s }
-	put := func(s ...string) {
-		h, s := key(s...)
-		c.put(h, s, NewSet(s...))
-	}
-	has := func(s ...string) bool {
-		h, s := key(s...)
-		set, ok := c.get(h, s)
-		if ok && !slices.Equal(set.Slice(), Normalize(s)) {
-			t.Errorf("%q gives %q", s, set.Slice())
-		}
-		return ok
-	}
-	put("a")
-	put("b")
-	put("c")
-	if !has("a") {
-		t.Error("a is forgotten early")
-	}
-	put("d")
-	if has("b") || !has("a") || !has("c") || !has("d") {
-		t.Error("what was used least recently must go, and only that")
-	}
-	put("a")
-	if len(c.byHash) != 3 || !has("a") {
-		t.Errorf("putting a set twice leaves %d", len(c.byHash))
-	}
-	put(strings.Repeat("x", 1700))
-	if len(c.byHash) != 1 || !has(strings.Repeat("x", 1700)) {
-		t.Errorf("%d sets in %d bytes", len(c.byHash), c.bytes)
-	}
-	put(strings.Repeat("x", 3000))
-	if len(c.byHash) != 0 || c.bytes != 0 {
-		t.Errorf("%d sets in %d bytes after one too large", len(c.byHash), c.bytes)
-	}
-	h, s := key("a")
-	c.put(h, s, NewSet("a"))
-	if _, ok := c.get(h, []string{"other"}); ok {
-		t.Error("an equal hash is taken for an equal set")
-	}
-	if has("a", "") || has("", "a") || has() {
-		t.Error("sets are confused")
-	}
-}
-
-// TestCacheOwnsKeys: a caller may reuse its slice.
-func TestCacheOwnsKeys(t *testing.T) {
-	r := mustCompile(t, []Role{{"a", []string{"A"}}, {"b", []string{"B"}}})
-	in := []string{"assume:a"}
-	r.Expand(in)
-	in[0] = "assume:b"
-	if got := r.Expand(in).Slice(); !slices.Equal(got, []string{"B", "assume:b"}) {
-		t.Errorf("got %q", got)
-	}
-	in[0] = "assume:a"
-	if got := r.Expand(in).Slice(); !slices.Equal(got, []string{"A", "assume:a"}) {
-		t.Errorf("got %q", got)
-	}
-}
-
-func TestConcurrentExpand(t *testing.T) {
-	roles := manyRoles(200)
-	r := mustCompile(t, roles)
-	r.cache = newCache(50, 1<<20) // so that sets are also forgotten
-	want := make([][]string, len(roles))
-	for i, role := range roles {
-		want[i] = oracleExpand(roles, []string{"assume:" + role.ID, "x"})
-	}
-	var wg sync.WaitGroup
-	for g := range 4 {
-		wg.Go(func() {
-			for i := range 3 * len(roles) {
-				i = (i*(g+3) + g) % len(roles)
-				if got := r.Expand([]string{"assume:" + roles[i].ID, "x"}).Slice(); !slices.Equal(got, want[i]) {
-					t.Errorf("%s: %d scopes instead of %d", roles[i].ID, len(got), len(want[i]))
-				}
-			}
-		})
-	}
-	wg.Wait()
-}
-
-func TestAllocations(t *testing.T) {
-	roles := manyRoles(300)
-	r := mustCompile(t, roles)
-	set := NewSet(manyScopes(100)...)
-	e := AllOf(One("queue:create-task:highest:proj-7/x"), AnyOf(One("no"), One("queue:create-task:highest:proj-77/*")))
-	input := []string{"assume:" + roles[0].ID, "assume:" + roles[7].ID, "x"}
-	text := MustParseTemplate(`"queue:get-task:<taskId>"`)
-	both := MustParseTemplate(`{"AllOf":["queue:claim-work:<taskQueueId>","queue:worker-id:<workerGroup>/<workerId>"]}`)
-	get := func(string) (string, bool) { return "value", true }
-	r.Expand(input)
-	for _, c := range []struct {
-		name string
-		most float64
-		run  func()
-	}{
-		{"Set.Has", 0, func() { set.Has("queue:create-task:highest:proj-7/x*") }},
-		{"Set.HasAll", 0, func() { set.HasAll(input) }},
-		{"Set.Slice of none", 0, func() { Set{}.Slice() }},
-		{"Expr.SatisfiedBy", 0, func() { e.SatisfiedBy(set) }},
-		{"Resolver.Expand, cached", 0, func() { r.Expand(input) }},
-		{"RenderStrings of one", 1, func() { _, _, _ = text.RenderStrings(get) }},
-		{"RenderStrings of two", 5, func() { _, _, _ = both.RenderStrings(get) }},
-	} {
-		if got := testing.AllocsPerRun(100, c.run); got > c.most {
-			t.Errorf("%s: %v allocations, at most %v are allowed", c.name, got, c.most)
-		}
-	}
-}
-
-func benchmarkRoles(b *testing.B) []Role {
-	roles, _ := realRoles(b)
-	return roles
-}
-
-func BenchmarkExpandCold(b *testing.B) {
-	roles := benchmarkRoles(b)
-	r := mustCompile(b, roles)
-	for _, c := range []struct {
-		name  string
-		input func(i int) []string
-	}{
-		{"role", func(i int) []string { return []string{"assume:" + roles[i%len(roles)].ID} }},
-		{"client", func(i int) []string { return roles[i%len(roles)].Scopes }},
-		{"parameter", func(i int) []string { return []string{"assume:project-admin:proj1"} }},
-		{"everything", func(i int) []string { return []string{"assume:*"} }},
-	} {
-		b.Run(c.name, func(b *testing.B) {
-			b.ReportAllocs()
-			for i := 0; b.Loop(); i++ {
-				r.Uncached(c.input(i))
-			}
-		})
-	}
-	b.Run("worst", func(b *testing.B) {
-		worst, most := 0, 0
-		for i, role := range roles {
-			if n := r.Expand([]string{"assume:" + role.ID}).Len(); n > most {
-				worst, most = i, n
-			}
-		}
-		b.ReportAllocs()
-		input := []string{"assume:" + roles[worst].ID}
-		for b.Loop() {
-			r.Uncached(input)
-		}
-		b.ReportMetric(float64(most), "scopes")
-	})
-}
-
-func BenchmarkExpandCached(b *testing.B) {
-	roles := benchmarkRoles(b)
-	r := mustCompile(b, roles)
-	b.Run("role", func(b *testing.B) {
-		inputs := make([][]string, len(roles))
-		for i := range roles {
-			inputs[i] = []string{"assume:" + roles[i].ID}
-		}
-		b.ReportAllocs()
-		for i := 0; b.Loop(); i++ {
-			r.Expand(inputs[i%len(inputs)])
-		}
-	})
-	b.Run("client of 20 scopes", func(b *testing.B) {
-		input := append(manyScopes(18), "assume:"+roles[0].ID, "assume:"+roles[1].ID)
-		b.ReportAllocs()
-		for b.Loop() {
-			r.Expand(input)
-		}
-	})
-}
-
-func BenchmarkCompile(b *testing.B) {
-	for _, c := range []struct {
-		name  string
-		roles func(b *testing.B) []Role
-	}{
-		{"real", benchmarkRoles},
-		{"5000", func(*testing.B) []Role { return manyRoles(5000) }},
-		{"50000", func(*testing.B) []Role { return manyRoles(50000) }},
-		{"chain of 5000", func(*testing.B) []Role { return chain(5000) }},
-	} {
-		b.Run(c.name, func(b *testing.B) {
-			roles := c.roles(b)
-			b.ReportAllocs()
-			for b.Loop() {
-				mustCompile(b, roles)
-			}
-		})
-	}
-}

@@ -112,6 +112,12 @@ func TestSet(t *testing.T) {
 	if NewSet("").Has("a") || !NewSet("").Has("") {
 		t.Error("the empty scope is a scope like others")
 	}
+	stars := NewSet("a**", "a!", "a b", "b")
+	for scope, want := range map[string]bool{"a*": true, "a**": true, "a*b": true, "a": false, "a!": true, "a!*": false, "ab": false} {
+		if stars.Has(scope) != want {
+			t.Errorf("%q has %q: %v", stars.Slice(), scope, !want)
+		}
+	}
 	in := []string{"b", "a*"}
 	s := NewSet(in...)
 	in[0], in[1] = "x", "y"

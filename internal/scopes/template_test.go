@@ -249,7 +249,7 @@ func TestPublishedTemplates(t *testing.T) {
 // TestRenderStringsAgrees compares the two ways to render.
 func TestRenderStringsAgrees(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		piece := rapid.SampledFrom([]string{"<x>", "<y>", "<z>", "<", ">", "a", "*", " "})
+		piece := rapid.SampledFrom([]string{"<x>", "<y>", "<z>", "<", ">", "7", "*", " "}) // no other names
 		var parts []string
 		for range rapid.IntRange(1, 4).Draw(t, "n") {
 			parts = append(parts, strings.Join(rapid.SliceOfN(piece, 0, 5).Draw(t, "text"), ""))
