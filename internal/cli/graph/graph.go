@@ -54,11 +54,12 @@
 package graph
 
 import (
-	"encoding/json"
 	"slices"
 	"strings"
 	"time"
 
+	"taskcluster/client"
+	"taskcluster/client/queue"
 	"taskcluster/internal/slugid"
 )
 
@@ -97,36 +98,7 @@ type Task struct {
 	Name       string
 	ID         string
 	Needs      []*Task
-	Definition Definition
-}
-
-// Definition is the body of createTask.
-type Definition struct {
-	TaskQueueID  string            `json:"taskQueueId"`
-	SchedulerID  string            `json:"schedulerId,omitempty"`
-	ProjectID    string            `json:"projectId,omitempty"`
-	TaskGroupID  string            `json:"taskGroupId"`
-	Dependencies []string          `json:"dependencies,omitempty"`
-	Requires     string            `json:"requires,omitempty"`
-	Routes       []string          `json:"routes,omitempty"`
-	Priority     string            `json:"priority,omitempty"`
-	Retries      *int              `json:"retries,omitempty"`
-	Created      string            `json:"created"`
-	Deadline     string            `json:"deadline"`
-	Expires      string            `json:"expires,omitempty"`
-	Scopes       []string          `json:"scopes,omitempty"`
-	Payload      json.RawMessage   `json:"payload"`
-	Metadata     Metadata          `json:"metadata"`
-	Tags         map[string]string `json:"tags,omitempty"`
-	Extra        json.RawMessage   `json:"extra,omitempty"`
-}
-
-// Metadata says what a task is to people.
-type Metadata struct {
-	Name        string `json:"name"`
-	Description string `json:"description"`
-	Owner       string `json:"owner"`
-	Source      string `json:"source"`
+	Definition queue.CreateTaskRequest
 }
 
 // Expand reads sources and returns their graph, or an *Error with everything
@@ -238,12 +210,8 @@ func (r *reader) graph() *Graph {
 		d.SchedulerID, d.ProjectID, d.TaskGroupID = s.schedulerID, s.projectID, g.GroupID
 		d.Requires, d.Priority, d.Retries = s.requires, s.priority, s.retries
 		d.Routes, d.Scopes, d.Tags = s.routes, s.scopes, s.tags
-		d.Created = stamp(r.options.Now)
-		d.Deadline = stamp(s.deadline)
-		if !s.expires.IsZero() {
-			d.Expires = stamp(s.expires)
-		}
-		d.Metadata = Metadata{
+		d.Created, d.Deadline, d.Expires = client.At(r.options.Now), client.At(s.deadline), client.At(s.expires)
+		d.Metadata = queue.TaskMetadata{
 			Name:        s.metadata["name"],
 			Description: s.metadata["description"],
 			Owner:       s.metadata["owner"],
@@ -256,9 +224,6 @@ func (r *reader) graph() *Graph {
 	}
 	return g
 }
-
-// stamp writes an instant as the published API does.
-func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
 // variable is the name of the environment variable that holds the taskId of
 // the task with that name.

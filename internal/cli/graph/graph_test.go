@@ -60,7 +60,7 @@ func definition(t *testing.T, text, name string) string {
 			"taskGroupId": `"VQ6EAOKbQdSnFkRmVUQAAA"`,
 			"created":     `"2031-02-03T04:05:06.007Z"`,
 			"deadline":    `"2031-02-04T04:05:06.007Z"`,
-			"metadata":    `{"name":"` + name + `","description":"","owner":"me@here","source":"http://localhost:8080"}`,
+			"metadata":    `{"description":"","name":"` + name + `","owner":"me@here","source":"http://localhost:8080"}`,
 		} {
 			if string(m[key]) == same {
 				delete(m, key)
@@ -110,7 +110,7 @@ func TestShortForm(t *testing.T) {
 routes: [a.b], scopes: ["s:*"], tags: {k: v}, extra: {a: [1, 1.0, null, {b: c}]}, schedulerId: s, projectId: p/q,
 dependencies: [VQ6EAOKbQdSnFkRmVUQAAA, VQ6EAOKbQdSnFkRmVUQAAA], metadata: {description: d}}`,
 			`{"deadline":"2031-02-03T06:05:06.007Z","dependencies":["VQ6EAOKbQdSnFkRmVUQAAA"],"expires":"2031-12-31T23:00:00.000Z","extra":{"a":[1,1.0,null,{"b":"c"}]},` +
-				`"metadata":{"name":"one","description":"d","owner":"me@here","source":"http://localhost:8080"},` +
+				`"metadata":{"description":"d","name":"one","owner":"me@here","source":"http://localhost:8080"},` +
 				`"payload":{"command":[["sh","-ec","x"]],"maxRunTime":3600},"priority":"high","projectId":"p/q","requires":"all-resolved","retries":0,"routes":["a.b"],` +
 				`"schedulerId":"s","scopes":["s:*"],"tags":{"k":"v"},"taskQueueId":"p-1/w"}`,
 		},
@@ -146,13 +146,13 @@ tasks:
 
 func TestNeeds(t *testing.T) {
 	for name, want := range map[string]string{
-		"build": `{"metadata":{"name":"build","description":"","owner":"team@here","source":"http://localhost:8080"},` +
+		"build": `{"metadata":{"description":"","name":"build","owner":"team@here","source":"http://localhost:8080"},` +
 			`"payload":{"command":[["sh","-ec","b"]],"env":{"A":"default","B":"default"},"maxRunTime":3600},"retries":1}`,
 		"test-b": `{"dependencies":["<build>"],"extra":{"upstream":"<build>"},` +
-			`"metadata":{"name":"test-b","description":"","owner":"team@here","source":"http://localhost:8080"},` +
+			`"metadata":{"description":"","name":"test-b","owner":"team@here","source":"http://localhost:8080"},` +
 			`"payload":{"from":"<build>","list":["<build>"]},"retries":1}`,
 		"report": `{"dependencies":["<test-a>","<test-b>"],` +
-			`"metadata":{"name":"report","description":"","owner":"team@here","source":"http://localhost:8080"},` +
+			`"metadata":{"description":"","name":"report","owner":"team@here","source":"http://localhost:8080"},` +
 			`"payload":{"command":[["sh","-ec","report"]],` +
 			`"env":{"A":"default","B":"own","MAIN":"<test-a>","TASK_ID_TEST_A":"<test-a>","TASK_ID_TEST_B":"<test-b>"},"maxRunTime":3600},"retries":2}`,
 	} {

@@ -12,6 +12,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"taskcluster/client"
 	"taskcluster/internal/cli/relative"
 	"taskcluster/internal/slugid"
 )
@@ -421,7 +422,7 @@ func (r *reader) artifact(s *spec, n *yaml.Node, what string) map[string]any {
 	a := make(map[string]any, len(entries))
 	for _, e := range entries {
 		if e.key.Value == "expires" {
-			a["expires"] = stamp(r.moment(s, e.value, "expires"))
+			a["expires"] = client.At(r.moment(s, e.value, "expires"))
 			continue
 		}
 		if a[e.key.Value], ok = r.value(s, e.value, 0); !ok {

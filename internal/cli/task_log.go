@@ -1,0 +1,126 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"taskcluster/client"
+	"taskcluster/client/queue"
+)
+
+type taskLogCommand struct {
+	oneTask
+	RunID  *int `name:"run" placeholder:"N" help:"The run, counted from 0 (default: the latest)."`
+	Follow bool `short:"f" help:"Print the log as it grows, until the run is over."`
+	remote
+}
+
+func (*taskLogCommand) Help() string {
+	return "With --json each line of the log is a JSON document of its own.\n\n" + examples(
+		"taskcluster task log fN1SbArXTPSVFNUvaOlinQ",
+		"taskcluster task log --follow fN1SbArXTPSVFNUvaOlinQ",
+		"taskcluster task log --run 0 fN1SbArXTPSVFNUvaOlinQ")
+}
+
+// pendingPause is how long a follower waits for a task to start.
+const pendingPause = time.Second
+
+// Run prints a log.
+func (c *taskLogCommand) Run(s *session) error {
+	if c.RunID != nil && *c.RunID < 0 {
+		return usageError("runs are counted from 0")
+	}
+	q, _, err := c.queue(s)
+	if err != nil {
+		return err
+	}
+	defer q.Close()
+	runID, running, err := c.findRun(s, q)
+	if err != nil {
+		return err
+	}
+	w := s.stdout
+	if c.JSON {
+		l := &lines{emit: func(line []byte) {
+			writeJSON(s.stdout, logLine{Type: "log", TaskID: string(c.TaskID), RunID: runID, Line: string(line)}, "")
+		}}
+		defer l.close()
+		w = l
+	}
+	reader := &logReader{queue: q, http: newArtifactClient(), sleep: s.sleep}
+	switch {
+	case c.Follow:
+		err = reader.follow(s.ctx, string(c.TaskID), runID, w)
+	case running:
+		err = c.present(s, reader, runID, w)
+	default:
+		err = reader.copy(s.ctx, string(c.TaskID), runID, true, &skipper{w: w})
+	}
+	if client.IsNotFound(err) || errors.Is(err, errNoLog) {
+		return fmt.Errorf("run %d of %s has no log", runID, c.TaskID)
+	}
+	return err
+}
+
+// findRun returns the run whose log is wanted, and whether it is running. A
+// follower waits until there is one that has begun.
+func (c *taskLogCommand) findRun(s *session, q *queue.Client) (runID int, running bool, err error) {
+	for waiting := false; ; {
+		reply, err := q.Status(s.ctx, string(c.TaskID))
+		if err != nil {
+			return 0, false, err
+		}
+		task := &reply.Status
+		runID := len(task.Runs) - 1
+		if c.RunID != nil {
+			runID = *c.RunID
+		}
+		state := "unscheduled"
+		if runID >= 0 && runID < len(task.Runs) {
+			state = task.Runs[runID].State
+		} else if resolved(task.State) {
+			return 0, false, fmt.Errorf("%s has no run %d: it has %d", c.TaskID, max(runID, 0), len(task.Runs))
+		}
+		if state == "running" || resolved(state) {
+			return runID, state == "running", nil
+		}
+		if !c.Follow {
+			return 0, false, fmt.Errorf("%s is %s and has no log yet; --follow waits for it", c.TaskID, state)
+		}
+		if !waiting {
+			waiting = true
+			fmt.Fprintf(s.stderr, "%s is %s, waiting for it to start.\n", c.TaskID, state)
+		}
+		if err := s.sleep(s.ctx, pendingPause); err != nil {
+			return 0, false, err
+		}
+	}
+}
+
+// idle is how long a live log must be silent to count as read.
+const idle = time.Second
+
+// present prints what a running task has logged so far: it reads the live log
+// until nothing has come for a while.
+func (c *taskLogCommand) present(s *session, reader *logReader, runID int, w io.Writer) error {
+	ctx, cancel := context.WithCancel(s.ctx)
+	defer cancel()
+	timer := time.AfterFunc(10*idle, cancel) // for the first byte
+	defer timer.Stop()
+	err := reader.copy(ctx, string(c.TaskID), runID, false, &skipper{w: writerFunc(func(p []byte) (int, error) {
+		timer.Reset(idle)
+		return w.Write(p)
+	})})
+	if ctx.Err() != nil && s.ctx.Err() == nil {
+		fmt.Fprintf(s.stderr, "The task is still running; --follow prints the rest.\n")
+		return nil
+	}
+	return err
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

@@ -1,0 +1,314 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"taskcluster/client"
+	"taskcluster/client/queue"
+	"taskcluster/internal/cli/graph"
+)
+
+// watch follows the tasks of a graph until nothing more will happen.
+type watch struct {
+	session *session
+	queue   *queue.Client
+	group   string
+	tasks   []*watched // in the order of the files
+	byID    map[string]*watched
+	sorted  []*watched // each behind those that it needs
+	begun   time.Time
+	display display
+	json    bool
+	stream  bool // JSON lines
+
+	logs     *logReader // nil without --follow
+	logSlots chan struct{}
+	pending  sync.WaitGroup // announcements that wait for logs
+}
+
+// watched is one task.
+type watched struct {
+	*graph.Task
+	status    *queue.TaskStatus // nil before the first poll
+	blockedBy *watched          // it will not start, because of this one
+	followed  int               // runs whose log is followed, or was
+	logs      sync.WaitGroup
+}
+
+// state is the task's state for people: a blocked one says so.
+func (t *watched) state() string {
+	switch {
+	case t.status == nil:
+		return "unscheduled"
+	case t.blockedBy != nil:
+		return "blocked"
+	}
+	return t.status.State
+}
+
+// Pauses between polls: short after a change, longer while nothing happens.
+const (
+	shortestPause = 200 * time.Millisecond
+	longestPause  = 2 * time.Second
+)
+
+const (
+	pollSize     = 1000 // tasks that one call asks for, as many as the API allows
+	pollFailures = 10   // polls in a row that may fail, each tried several times
+	logsAtOnce   = 32   // logs that are read at the same time
+)
+
+func newWatch(s *session, c *runCommand, q *queue.Client, g *graph.Graph) *watch {
+	w := &watch{
+		session: s, queue: q, group: g.GroupID, begun: s.now(), json: c.JSON, stream: c.JSON && c.Follow,
+		byID: make(map[string]*watched, len(g.Tasks)),
+	}
+	for _, t := range g.Tasks {
+		task := &watched{Task: t}
+		w.tasks = append(w.tasks, task)
+		w.byID[t.ID] = task
+	}
+	for _, level := range g.Levels() {
+		for _, t := range level {
+			w.sorted = append(w.sorted, w.byID[t.ID])
+		}
+	}
+	if c.Follow {
+		w.logs = &logReader{queue: q, http: newArtifactClient(), sleep: s.sleep}
+		w.logSlots = make(chan struct{}, logsAtOnce)
+	}
+	w.display = newDisplay(s, c.JSON, c.Follow, w.tasks)
+	return w
+}
+
+// run polls until all tasks are resolved or blocked. A limit of 0 is none.
+func (w *watch) run(ctx context.Context, limit time.Duration) error {
+	defer w.display.close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer func() { // let logs end on their own, unless the watch is given up
+		w.pending.Wait()
+		cancel()
+	}()
+	pause, failures := shortestPause, 0
+	for {
+		changed, err := w.poll(ctx)
+		switch {
+		case ctx.Err() != nil:
+			cancel()
+			return ctx.Err()
+		case err != nil && refused(err), err != nil && failures == pollFailures:
+			cancel()
+			return err
+		case err != nil:
+			if failures++; failures == 1 {
+				fmt.Fprintf(w.session.stderr, "%v\nTrying again.\n", err)
+			}
+		default:
+			failures = 0
+		}
+		w.advance(ctx, changed)
+		if err == nil && w.over() {
+			return nil
+		}
+		pause = min(pause*3/2, longestPause)
+		if len(changed) > 0 {
+			pause = shortestPause
+		}
+		if limit > 0 {
+			left := limit - w.session.now().Sub(w.begun)
+			if left <= 0 {
+				cancel()
+				return errTimeout
+			}
+			pause = min(pause, left)
+		}
+		if err := w.session.sleep(ctx, pause); err != nil {
+			cancel()
+			return err
+		}
+	}
+}
+
+// refused reports whether an error is an answer that will not change.
+func refused(err error) bool {
+	status := client.StatusCode(err)
+	return status/100 == 4 && status != http.StatusTooManyRequests
+}
+
+// poll asks for the state of all tasks that are not resolved, and returns those
+// that have changed.
+func (w *watch) poll(ctx context.Context) (changed []*watched, err error) {
+	var ids []string
+	for _, t := range w.tasks {
+		if t.status == nil || !resolved(t.status.State) {
+			ids = append(ids, t.ID)
+		}
+	}
+	for len(ids) > 0 {
+		n := min(len(ids), pollSize)
+		for page, err := range w.queue.StatusesPages(ctx, &queue.TasksRequest{TaskIDs: ids[:n]}, queue.StatusesQuery{}) {
+			if err != nil {
+				return changed, err
+			}
+			for i := range page.Statuses {
+				status := &page.Statuses[i].Status
+				t := w.byID[status.TaskID]
+				if t == nil {
+					return changed, errors.New("the server answered for a task that was not asked for")
+				}
+				if t.status == nil || t.status.State != status.State || len(t.status.Runs) != len(status.Runs) {
+					changed = append(changed, t)
+				}
+				t.status = status
+			}
+		}
+		ids = ids[n:]
+	}
+	return changed, nil
+}
+
+// advance finds what is blocked now, begins to follow logs and shows the change.
+func (w *watch) advance(ctx context.Context, changed []*watched) {
+	for _, t := range w.sorted {
+		if t.status == nil || t.blockedBy != nil || t.status.State != "unscheduled" {
+			continue
+		}
+		for _, n := range t.Needs {
+			need := w.byID[n.ID]
+			failed := need.status != nil && (need.status.State == "failed" || need.status.State == "exception")
+			if need.blockedBy != nil || failed && t.Definition.Requires != "all-resolved" {
+				t.blockedBy = need
+				changed = append(changed, t)
+				break
+			}
+		}
+	}
+	for _, t := range changed {
+		w.follow(ctx, t)
+		w.announce(t)
+	}
+	w.display.draw(w.session.now())
+}
+
+// follow reads the logs of the runs that have begun.
+func (w *watch) follow(ctx context.Context, t *watched) {
+	if w.logs == nil {
+		return
+	}
+	for ; t.followed < len(t.status.Runs); t.followed++ {
+		run := &t.status.Runs[t.followed]
+		if run.State == "pending" {
+			return
+		}
+		if run.Started.IsZero() {
+			continue // it ended without having begun: there is no log
+		}
+		runID := run.RunID
+		t.logs.Go(func() {
+			w.logSlots <- struct{}{}
+			defer func() { <-w.logSlots }()
+			l := &lines{emit: func(line []byte) { w.display.log(t, runID, line) }}
+			err := w.logs.follow(ctx, t.ID, runID, l)
+			l.close()
+			if err != nil && ctx.Err() == nil {
+				fmt.Fprintf(w.session.stderr, "%s: log: %v\n", printable(t.Name), err)
+			}
+		})
+	}
+}
+
+// announce shows a task's new state, a final one behind the end of its log.
+func (w *watch) announce(t *watched) {
+	event := newStateEvent(t, w.session.now())
+	if w.logs == nil || !resolved(t.status.State) {
+		w.display.state(event)
+		return
+	}
+	w.pending.Go(func() {
+		t.logs.Wait()
+		w.display.state(event)
+	})
+}
+
+// over reports whether nothing more will happen.
+func (w *watch) over() bool {
+	for _, t := range w.tasks {
+		if t.status == nil || t.blockedBy == nil && !resolved(t.status.State) {
+			return false
+		}
+	}
+	return true
+}
+
+// outcome is what --json prints of a task in the end.
+type outcome struct {
+	Name      string `json:"name"`
+	TaskID    string `json:"taskId"`
+	State     string `json:"state"`
+	Reason    string `json:"reason,omitempty"`
+	Runs      int    `json:"runs"`
+	BlockedBy string `json:"blockedBy,omitempty"` // name of the task because of which it did not start
+}
+
+// summary is what --json prints in the end.
+type summary struct {
+	Type        string    `json:"type,omitempty"` // "result" among JSON lines
+	RootURL     string    `json:"rootUrl"`
+	TaskGroupID string    `json:"taskGroupId"`
+	Completed   bool      `json:"completed"` // all tasks
+	Tasks       []outcome `json:"tasks"`
+}
+
+// report prints the outcome, and returns whether all tasks completed.
+func (w *watch) report(rootURL string) bool {
+	sum := summary{RootURL: rootURL, TaskGroupID: w.group, Completed: true}
+	var bad []*watched
+	for _, t := range w.tasks {
+		o := outcome{Name: t.Name, TaskID: t.ID, State: t.status.State, Runs: len(t.status.Runs)}
+		if run := latest(t.status); run != nil {
+			o.Reason = run.ReasonResolved
+		}
+		if t.blockedBy != nil {
+			o.BlockedBy = t.blockedBy.Name
+		}
+		sum.Tasks = append(sum.Tasks, o)
+		if t.status.State != "completed" {
+			sum.Completed = false
+			bad = append(bad, t)
+		}
+	}
+	s := w.session
+	switch {
+	case w.stream:
+		sum.Type = "result"
+		writeJSON(s.stdout, sum, "")
+	case w.json:
+		s.printJSON(sum)
+	case sum.Completed:
+		fmt.Fprintf(s.stdout, "%s completed in %s.\n", count(len(w.tasks), "task"), short(s.now().Sub(w.begun)))
+	default:
+		fmt.Fprintf(s.stdout, "%d of %s did not complete:\n", len(bad), count(len(w.tasks), "task"))
+		var rows [][]string
+		for _, t := range bad {
+			if t.blockedBy != nil {
+				rows = append(rows, []string{"  " + t.Name, "not started", "waits for " + t.blockedBy.Name + ": rerun that, or cancel the group"})
+			} else {
+				rows = append(rows, []string{"  " + t.Name, stateText(t.status), "taskcluster task log " + t.ID})
+			}
+		}
+		table(s.stdout, rows)
+	}
+	return sum.Completed
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
