@@ -1,10 +1,239 @@
 package queue
 
-import "taskcluster/internal/clock"
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
 
+	"taskcluster/internal/api"
+	"taskcluster/internal/blob"
+	"taskcluster/internal/clock"
+	"taskcluster/internal/slugid"
+	"taskcluster/internal/store"
+	"taskcluster/internal/tcerr"
+)
+
+// The storage types of artifacts. "object" is known and refused: its content
+// would be in the object service, which this program does not have yet.
+const (
+	storageS3        = "s3"        // content in the blob store
+	storageReference = "reference" // content behind a URL
+	storageLink      = "link"      // another artifact of the same run
+	storageError     = "error"     // no content, and why
+	storageObject    = "object"
+)
+
+const (
+	defaultContentType = "application/binary"
+	maxArtifactName    = 1024
+	uploadValid        = 45 * time.Minute
+	uploadGrace        = 10 * time.Second // for clients whose clocks are behind
+	downloadValid      = 30 * time.Minute
+	// afterException is how long a run that ended as an exception takes
+	// artifacts: workers upload logs after they were told.
+	afterException = 25 * time.Minute
+)
+
+// artifact is an artifact of a run.
 type artifact struct {
-	name, storageType, contentType string
-	contentLength                  int64
-	expires                        clock.Time
-	details, message               string
+	name          string
+	storageType   string
+	contentType   string
+	contentLength int64 // -1: not told
+	expires       clock.Time
+	details       string // URL of a reference, target of a link, reason of an error
+	message       string // of an error
+}
+
+func scanArtifact(row scanner) (*artifact, error) {
+	a := new(artifact)
+	return a, row.Scan(&a.name, &a.storageType, &a.contentType, &a.contentLength, &a.expires, &a.details, &a.message)
+}
+
+// blobKey is where the content of an artifact of the type s3 is.
+func blobKey(id slugid.ID, runID int, name string) string {
+	return id.String() + "/" + strconv.Itoa(runID) + "/" + name
+}
+
+// readArtifact reads an artifact; not found is a published error.
+func (s *Service) readArtifact(ctx context.Context, id slugid.ID, runID int, name string) (a *artifact, err error) {
+	err = s.store.Read(ctx, func(tx *store.Tx) error {
+		a, err = scanArtifact(tx.Row(stmt.artifact, id, runID, name))
+		return err
+	})
+	if errors.Is(err, store.ErrNoRows) {
+		return nil, tcerr.New(tcerr.ResourceNotFound, "Artifact not found")
+	}
+	return a, err
+}
+
+// latestRun gives the number of a task's last run.
+func (s *Service) latestRun(ctx context.Context, id slugid.ID) (int, error) {
+	t, err := s.readTask(ctx, id)
+	switch {
+	case tcerr.CodeOf(err) == tcerr.ResourceNotFound && err != nil:
+		return 0, tcerr.New(tcerr.ResourceNotFound, "Task not found")
+	case err != nil:
+		return 0, err
+	case t.last.id < 0:
+		return 0, tcerr.New(tcerr.ResourceNotFound, "Task doesn't have any runs")
+	}
+	return t.last.id, nil
+}
+
+// appendInfo appends what artifactInfo and the listings show.
+func (a *artifact) appendInfo(b []byte) []byte {
+	b = append(b, `{"storageType":"`...)
+	b = append(b, a.storageType...)
+	b = appendString(append(b, `","name":`...), a.name)
+	b = appendTime(b, "expires", a.expires)
+	b = appendString(append(b, `,"contentType":`...), a.contentType)
+	if a.contentLength >= 0 {
+		b = strconv.AppendInt(append(b, `,"contentLength":`...), a.contentLength, 10)
+	}
+	return append(b, '}')
+}
+
+// newArtifact makes an artifact of a request.
+func newArtifact(name string, in *PostArtifactRequest) (*artifact, error) {
+	a := &artifact{name: name, storageType: in.StorageType, contentType: in.ContentType, contentLength: -1,
+		expires: in.Expires.Truncate()}
+	if a.contentType == "" {
+		a.contentType = defaultContentType
+	}
+	if len(name) > maxArtifactName {
+		return nil, tcerr.New(tcerr.InputError, "Artifact names may have %d characters, this one has %d", maxArtifactName, len(name))
+	}
+	switch in.StorageType {
+	case storageS3:
+		if in.ContentLength != nil {
+			a.contentLength = *in.ContentLength
+		}
+		if err := blob.CheckHeader("Content-Type", a.contentType); err != nil {
+			return nil, tcerr.Wrap(tcerr.InputError, err, "contentType must be printable ASCII, without white space at its ends")
+		}
+	case storageReference:
+		a.details = in.URL
+	case storageLink:
+		a.details = in.Artifact
+	case storageError:
+		a.details, a.message = in.Reason, in.Message
+	default:
+		return nil, tcerr.New(tcerr.InputError, "Artifacts of storageType `%s` are not supported: this deployment has no object service. Use `s3`.", in.StorageType)
+	}
+	return a, nil
+}
+
+// replaces tells whether a may take the place of what is stored under its name.
+func (a *artifact) replaces(old *artifact) bool {
+	switch {
+	case a.contentType != old.contentType && a.storageType != storageLink:
+		return false
+	case a.expires < old.expires:
+		return false
+	case a.storageType != old.storageType:
+		return old.storageType == storageReference && a.storageType == storageLink
+	}
+	return a.storageType == storageReference || a.details == old.details && a.message == old.message
+}
+
+func (s *Service) createArtifact(c *api.Call, in *PostArtifactRequest) (any, error) {
+	id, runID, err := authorizeRun(c)
+	if err != nil {
+		return nil, err
+	}
+	a, err := newArtifact(c.Param("name"), in)
+	if err != nil {
+		return nil, err
+	}
+	var refusal error
+	err = s.store.Write(c.Context, func(tx *store.Tx) error {
+		refusal, err = s.addArtifact(tx, id, runID, a)
+		if err == nil && refusal == nil {
+			c.Audit(tx)
+		}
+		return err
+	})
+	if err == nil {
+		err = refusal
+	}
+	if err != nil {
+		return nil, err
+	}
+	if a.storageType != storageS3 {
+		return &PostArtifactResponse{StorageType: a.storageType}, nil
+	}
+	expires := s.clock.Now().Add(uploadValid)
+	url, err := s.blob.PutURL(c.Context, blobKey(id, runID, a.name), a.contentType, uploadValid+uploadGrace)
+	if err != nil {
+		return nil, err
+	}
+	b := appendString([]byte(`{"storageType":"s3","contentType":`), a.contentType)
+	b = appendTime(b, "expires", expires)
+	b = appendString(append(b, `,"putUrl":`...), url)
+	return api.JSON(append(b, '}')), nil
+}
+
+// addArtifact stores an artifact, after the published checks in their order.
+func (s *Service) addArtifact(tx *store.Tx, id slugid.ID, runID int, a *artifact) (refusal, err error) {
+	bad := func(format string, args ...any) (error, error) {
+		return tcerr.New(tcerr.InputError, format, args...), nil
+	}
+	now := tx.Now()
+	if a.expires < now.Add(-drift) {
+		return bad("Expires must be in the future")
+	}
+	t, err := loadTask(tx, id)
+	if errors.Is(err, store.ErrNoRows) {
+		return bad("Task not found")
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := t.run(runID)
+	switch {
+	case r == nil:
+		return bad("Run not found")
+	case r.workerID == "":
+		return bad("Run was not claimed by a worker and so no artifacts can exist")
+	case a.expires > t.expires:
+		return bad("Artifact expires (%s) after the task expiration %s", a.expires, t.expires)
+	case r.state != running && !(r.state == exception && r.resolved.Add(afterException) > now):
+		return conflict("Artifacts cannot be created for a task after it is resolved, unless it is resolved 'exception', and even then only %d minutes long.", int(afterException.Minutes())), nil
+	}
+	old, err := scanArtifact(tx.Row(stmt.artifact, id, runID, a.name))
+	switch {
+	case errors.Is(err, store.ErrNoRows):
+		_, err = tx.Exec(stmt.insertArtifact, id, runID, a.name, a.storageType, a.contentType, a.contentLength,
+			a.expires, a.details, a.message)
+	case err != nil:
+	case !a.replaces(old):
+		return conflict("Artifact already exists with different properties, and none of the allowed exceptions apply: the content type must be the same (but for links), the expiration may only grow, only the URL of a reference may change, and only a reference may become another type, namely a link."), nil
+	default:
+		a.contentType, a.contentLength = old.contentType, old.contentLength
+		_, err = tx.Exec(stmt.updateArtifact, a.storageType, a.expires, a.details, a.message, id, runID, a.name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if a.storageType != storageS3 {
+		o := s.begin(tx)
+		o.publishArtifact(t, r, a)
+		return nil, o.finish()
+	}
+	return nil, nil
+}
+
+// finishArtifact ends the upload of an object. As none can have been begun, it
+// says so.
+func (s *Service) finishArtifact(c *api.Call, _ *FinishArtifactRequest) (any, error) {
+	id, runID, err := authorizeRun(c)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.readArtifact(c.Context, id, runID, c.Param("name")); err != nil {
+		return nil, err
+	}
+	return nil, tcerr.New(tcerr.InputError, "Only object artifacts can be finished")
 }

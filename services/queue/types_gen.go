@@ -8,8 +8,8 @@ import (
 	"taskcluster/internal/clock"
 )
 
-// ArtifactContentResponse: Artifact content. How to read the content of an
-// artifact. Which form it takes follows from `storageType`.
+// ArtifactContentResponse: How to read the content of an artifact. Which form
+// it takes follows from `storageType`.
 // It holds the fields of all alternatives.
 type ArtifactContentResponse struct {
 	StorageType string `json:"storageType"`
@@ -26,8 +26,8 @@ type ArtifactContentResponse struct {
 	Message string `json:"message,omitempty"`
 }
 
-// ArtifactCreatedMessage: Artifact created. An artifact was created. Not sent
-// while its content can still be uploaded.
+// ArtifactCreatedMessage: An artifact was created. Not sent while its content
+// can still be uploaded.
 type ArtifactCreatedMessage struct {
 	// Version of the message format.
 	Version int        `json:"version"`
@@ -62,8 +62,7 @@ type ArtifactCreatedMessageArtifact struct {
 	ContentType string `json:"contentType"`
 }
 
-// ArtifactResponse: Artifact. What is known of an artifact, apart from its
-// content.
+// ArtifactResponse: What is known of an artifact, apart from its content.
 type ArtifactResponse struct {
 	// How the artifact’s content is kept.
 	StorageType string `json:"storageType"`
@@ -81,8 +80,7 @@ type ArtifactResponse struct {
 	ContentLength *int64 `json:"contentLength,omitempty"`
 }
 
-// CancelTaskGroupResponse: Cancelled task group. What cancelling a task group
-// did.
+// CancelTaskGroupResponse: What cancelling a task group did.
 type CancelTaskGroupResponse struct {
 	// Slugid of the task group.
 	TaskGroupID string `json:"taskGroupId"`
@@ -97,14 +95,14 @@ type CancelTaskGroupResponse struct {
 	TaskIDs []string `json:"taskIds"`
 }
 
-// ChangeTaskPriorityRequest: Priority change. The new priority of a task, or
-// of all tasks of a group.
+// ChangeTaskPriorityRequest: The new priority of a task, or of all tasks of a
+// group.
 type ChangeTaskPriorityRequest struct {
 	// Priority from now on.
 	NewPriority string `json:"newPriority"`
 }
 
-// ClaimWorkRequest: Work request. A worker asks a task queue for tasks.
+// ClaimWorkRequest: A worker asks a task queue for tasks.
 type ClaimWorkRequest struct {
 	// Where the worker runs, for example a region or a data centre. Unique
 	// together with the worker ID.
@@ -117,8 +115,8 @@ type ClaimWorkRequest struct {
 	Tasks int `json:"tasks"`
 }
 
-// ClaimWorkResponse: Claimed work. The tasks that the worker now has to run;
-// none when none came up in time.
+// ClaimWorkResponse: The tasks that the worker now has to run; none when none
+// came up in time.
 type ClaimWorkResponse struct {
 	// Claims, at most as many as were asked for.
 	Tasks []ClaimWorkResponseTask `json:"tasks"`
@@ -143,8 +141,8 @@ type ClaimWorkResponseTask struct {
 	Credentials TaskCredentials `json:"credentials"`
 }
 
-// CreateTaskRequest: Task definition. A task to create. What is left out takes
-// its default, and the task keeps the result unchanged.
+// CreateTaskRequest: A task to create. What is left out takes its default, and
+// the task keeps the result unchanged.
 type CreateTaskRequest struct {
 	TaskQueueID   string   `json:"taskQueueId,omitempty"`
 	ProvisionerID string   `json:"provisionerId,omitempty"`
@@ -173,15 +171,14 @@ type CreateTaskRequest struct {
 	Extra    json.RawMessage   `json:"extra,omitzero"`
 }
 
-// FinishArtifactRequest: Finished upload. Says that all of an artifact’s
-// content is uploaded.
+// FinishArtifactRequest: Says that all of an artifact’s content is uploaded.
 type FinishArtifactRequest struct {
 	// The `uploadId` that creating the artifact returned.
 	UploadID string `json:"uploadId"`
 }
 
-// GetArtifactResponse: Redirect. Sent with the redirect to an artifact, for
-// clients that do not follow it.
+// GetArtifactResponse: Sent with the redirect to an artifact, for clients that
+// do not follow it.
 type GetArtifactResponse struct {
 	// How the artifact’s content is kept.
 	StorageType string `json:"storageType"`
@@ -190,7 +187,7 @@ type GetArtifactResponse struct {
 	URL string `json:"url"`
 }
 
-// ListArtifactsResponse: Artifacts. A page of the artifacts of a run.
+// ListArtifactsResponse: A page of the artifacts of a run.
 type ListArtifactsResponse struct {
 	// The artifacts, by name.
 	Artifacts []ArtifactResponse `json:"artifacts"`
@@ -200,8 +197,8 @@ type ListArtifactsResponse struct {
 	ContinuationToken string `json:"continuationToken,omitempty"`
 }
 
-// ListClaimedTasksResponse: Claimed tasks. A page of the tasks that workers of
-// a task queue hold.
+// ListClaimedTasksResponse: A page of the tasks that workers of a task queue
+// hold.
 type ListClaimedTasksResponse struct {
 	// The tasks, in the order of the listing.
 	Tasks []ListClaimedTasksResponseTask `json:"tasks"`
@@ -230,8 +227,7 @@ type ListClaimedTasksResponseTask struct {
 	Task    Task       `json:"task"`
 }
 
-// ListDependentTasksResponse: Dependent tasks. A page of the tasks that depend
-// on a task.
+// ListDependentTasksResponse: A page of the tasks that depend on a task.
 type ListDependentTasksResponse struct {
 	// Slugid of the task that they depend on.
 	TaskID string `json:"taskId"`
@@ -244,8 +240,7 @@ type ListDependentTasksResponse struct {
 	ContinuationToken string `json:"continuationToken,omitempty"`
 }
 
-// ListPendingTasksResponse: Pending tasks. A page of the tasks that wait in a
-// task queue.
+// ListPendingTasksResponse: A page of the tasks that wait in a task queue.
 type ListPendingTasksResponse struct {
 	// The tasks, in the order of the listing.
 	Tasks []ListPendingTasksResponseTask `json:"tasks"`
@@ -267,8 +262,8 @@ type ListPendingTasksResponseTask struct {
 	Inserted clock.Time `json:"inserted"`
 }
 
-// ListProvisionersResponse: Provisioners. A page of provisioners. Kept for old
-// clients; task queues have taken their place.
+// ListProvisionersResponse: A page of provisioners. Kept for old clients; task
+// queues have taken their place.
 type ListProvisionersResponse struct {
 	// The provisioners, by name.
 	Provisioners []ListProvisionersResponseProvisioner `json:"provisioners"`
@@ -294,8 +289,7 @@ type ListProvisionersResponseProvisioner struct {
 	LastDateActive clock.Time `json:"lastDateActive"`
 }
 
-// ListTaskGroupResponse: Tasks of a group. A page of the tasks of a task
-// group.
+// ListTaskGroupResponse: A page of the tasks of a task group.
 type ListTaskGroupResponse struct {
 	TaskGroupID string     `json:"taskGroupId"`
 	SchedulerID string     `json:"schedulerId"`
@@ -310,7 +304,7 @@ type ListTaskGroupResponse struct {
 	Sealed            clock.Time `json:"sealed,omitempty"`
 }
 
-// ListTaskqueuesResponse: Task queues. A page of task queues.
+// ListTaskqueuesResponse: A page of task queues.
 type ListTaskqueuesResponse struct {
 	// The task queues, by name.
 	TaskQueues []ListTaskqueuesResponseTaskQueue `json:"taskQueues"`
@@ -336,7 +330,7 @@ type ListTaskqueuesResponseTaskQueue struct {
 	LastDateActive clock.Time `json:"lastDateActive"`
 }
 
-// ListWorkersResponse: Workers. A page of the workers of a task queue.
+// ListWorkersResponse: A page of the workers of a task queue.
 type ListWorkersResponse struct {
 	// The workers, by group and name.
 	Workers []ListWorkersResponseWorker `json:"workers"`
@@ -366,8 +360,8 @@ type ListWorkersResponseWorker struct {
 	QuarantineUntil clock.Time `json:"quarantineUntil,omitempty"`
 }
 
-// ListWorkertypesResponse: Worker types. A page of a provisioner’s worker
-// types. Kept for old clients; task queues have taken their place.
+// ListWorkertypesResponse: A page of a provisioner’s worker types. Kept for
+// old clients; task queues have taken their place.
 type ListWorkertypesResponse struct {
 	// The worker types, by name.
 	WorkerTypes []ListWorkertypesResponseWorkerType `json:"workerTypes"`
@@ -395,8 +389,8 @@ type ListWorkertypesResponseWorkerType struct {
 	LastDateActive clock.Time `json:"lastDateActive"`
 }
 
-// ObjectCredentials: Object service credentials. Temporary credentials that
-// allow just what is needed in the object service.
+// ObjectCredentials: Temporary credentials that allow just what is needed in
+// the object service.
 type ObjectCredentials struct {
 	// Client to act as.
 	ClientID string `json:"clientId"`
@@ -408,7 +402,7 @@ type ObjectCredentials struct {
 	Certificate string `json:"certificate"`
 }
 
-// PendingTasksResponse: Pending count. How many tasks wait in a task queue.
+// PendingTasksResponse: How many tasks wait in a task queue.
 type PendingTasksResponse struct {
 	ProvisionerID string `json:"provisionerId"`
 	WorkerType    string `json:"workerType"`
@@ -418,8 +412,8 @@ type PendingTasksResponse struct {
 	PendingTasks int64 `json:"pendingTasks"`
 }
 
-// PollTaskURLsResponse: Queue URLs. URLs to poll for tasks, of an interface
-// long withdrawn.
+// PollTaskURLsResponse: URLs to poll for tasks, of an interface long
+// withdrawn.
 type PollTaskURLsResponse struct {
 	// URLs, highest priority first.
 	Queues []PollTaskURLsResponseQueue `json:"queues"`
@@ -436,8 +430,8 @@ type PollTaskURLsResponseQueue struct {
 	SignedDeleteURL string `json:"signedDeleteUrl"`
 }
 
-// PostArtifactRequest: New artifact. An artifact to create. Which form it
-// takes follows from `storageType`.
+// PostArtifactRequest: An artifact to create. Which form it takes follows from
+// `storageType`.
 // It holds the fields of all alternatives.
 type PostArtifactRequest struct {
 	StorageType   string     `json:"storageType"`
@@ -458,8 +452,8 @@ type PostArtifactRequest struct {
 	Message string `json:"message,omitempty"`
 }
 
-// PostArtifactResponse: Created artifact. What the worker has to do next.
-// Which form it takes follows from `storageType`.
+// PostArtifactResponse: What the worker has to do next. Which form it takes
+// follows from `storageType`.
 // It holds the fields of all alternatives.
 type PostArtifactResponse struct {
 	StorageType string `json:"storageType"`
@@ -482,8 +476,8 @@ type PostArtifactResponse struct {
 	Credentials *ObjectCredentials `json:"credentials,omitempty"`
 }
 
-// ProvisionerResponse: Provisioner. A group of task queues. Kept for old
-// clients; task queues have taken its place.
+// ProvisionerResponse: A group of task queues. Kept for old clients; task
+// queues have taken its place.
 type ProvisionerResponse struct {
 	ProvisionerID string `json:"provisionerId"`
 
@@ -500,8 +494,8 @@ type ProvisionerResponse struct {
 	LastDateActive clock.Time `json:"lastDateActive"`
 }
 
-// QuarantineWorkerRequest: Quarantine. Gives a worker no more work for a
-// while, or work again.
+// QuarantineWorkerRequest: Gives a worker no more work for a while, or work
+// again.
 type QuarantineWorkerRequest struct {
 	// Until when the worker gets no work. A time in the past ends a quarantine.
 	QuarantineUntil clock.Time `json:"quarantineUntil"`
@@ -510,8 +504,8 @@ type QuarantineWorkerRequest struct {
 	QuarantineInfo string `json:"quarantineInfo,omitempty"`
 }
 
-// Task: Task. The definition of a task, as it was created, with all defaults.
-// It never changes.
+// Task: The definition of a task, as it was created, with all defaults. It
+// never changes.
 type Task struct {
 	// First part of the task queue’s name.
 	ProvisionerID string `json:"provisionerId"`
@@ -575,7 +569,7 @@ type Task struct {
 	ProjectID string `json:"projectId,omitempty"`
 }
 
-// TaskClaimRequest: Claim. The worker that claims a run.
+// TaskClaimRequest: The worker that claims a run.
 type TaskClaimRequest struct {
 	// Where the worker runs, for example a region or a data centre. Unique
 	// together with the worker ID.
@@ -585,7 +579,7 @@ type TaskClaimRequest struct {
 	WorkerID string `json:"workerId"`
 }
 
-// TaskClaimResponse: Claimed run. A run that the worker now has to work on.
+// TaskClaimResponse: A run that the worker now has to work on.
 type TaskClaimResponse struct {
 	Status TaskStatus `json:"status"`
 
@@ -605,8 +599,7 @@ type TaskClaimResponse struct {
 	Credentials TaskCredentials `json:"credentials"`
 }
 
-// TaskCompletedMessage: Task completed. A run ended well, and its task is
-// resolved.
+// TaskCompletedMessage: A run ended well, and its task is resolved.
 type TaskCompletedMessage struct {
 	// Version of the message format.
 	Version int        `json:"version"`
@@ -624,8 +617,8 @@ type TaskCompletedMessage struct {
 	Task     *TaskPulseDefinition `json:"task,omitempty"`
 }
 
-// TaskCredentials: Task credentials. Temporary credentials that allow the
-// run’s worker to work on the task. They end with the claim.
+// TaskCredentials: Temporary credentials that allow the run’s worker to work
+// on the task. They end with the claim.
 type TaskCredentials struct {
 	// Client to act as.
 	ClientID string `json:"clientId"`
@@ -637,8 +630,8 @@ type TaskCredentials struct {
 	Certificate string `json:"certificate"`
 }
 
-// TaskDefinedMessage: Task defined. A task was created. Whether it is pending
-// or waits for others is another matter.
+// TaskDefinedMessage: A task was created. Whether it is pending or waits for
+// others is another matter.
 type TaskDefinedMessage struct {
 	// Version of the message format.
 	Version int                  `json:"version"`
@@ -646,15 +639,14 @@ type TaskDefinedMessage struct {
 	Task    *TaskPulseDefinition `json:"task,omitempty"`
 }
 
-// TaskDefinitionAndStatus: Task with status. A task’s definition and its
-// present status.
+// TaskDefinitionAndStatus: A task’s definition and its present status.
 type TaskDefinitionAndStatus struct {
 	Task   Task       `json:"task"`
 	Status TaskStatus `json:"status"`
 }
 
-// TaskExceptionMessage: Task exception. A task was resolved without having run
-// to its end. Run and worker are absent if there never was a run.
+// TaskExceptionMessage: A task was resolved without having run to its end. Run
+// and worker are absent if there never was a run.
 type TaskExceptionMessage struct {
 	// Version of the message format.
 	Version int        `json:"version"`
@@ -672,15 +664,14 @@ type TaskExceptionMessage struct {
 	WorkerID string `json:"workerId,omitempty"`
 }
 
-// TaskExceptionRequest: Exception. Why a run cannot be brought to its end.
+// TaskExceptionRequest: Why a run cannot be brought to its end.
 type TaskExceptionRequest struct {
 	// What went wrong. After `worker-shutdown` and `intermittent-task` the task
 	// is tried again while it has retries left.
 	Reason string `json:"reason"`
 }
 
-// TaskFailedMessage: Task failed. A run ended, and reported that its task
-// failed.
+// TaskFailedMessage: A run ended, and reported that its task failed.
 type TaskFailedMessage struct {
 	// Version of the message format.
 	Version int        `json:"version"`
@@ -698,8 +689,8 @@ type TaskFailedMessage struct {
 	Task     *TaskPulseDefinition `json:"task,omitempty"`
 }
 
-// TaskGroupChangedMessage: Task group changed. All tasks of the group are
-// resolved, or the group was sealed.
+// TaskGroupChangedMessage: All tasks of the group are resolved, or the group
+// was sealed.
 type TaskGroupChangedMessage struct {
 	// Version of the message format.
 	Version     int        `json:"version"`
@@ -709,8 +700,8 @@ type TaskGroupChangedMessage struct {
 	Sealed      clock.Time `json:"sealed,omitempty"`
 }
 
-// TaskGroupPriorityChangeResponse: Changed priorities. What changing the
-// priority of a task group did.
+// TaskGroupPriorityChangeResponse: What changing the priority of a task group
+// did.
 type TaskGroupPriorityChangeResponse struct {
 	// Slugid of the task group.
 	TaskGroupID string `json:"taskGroupId"`
@@ -726,8 +717,8 @@ type TaskGroupPriorityChangeResponse struct {
 	TaskIDs []string `json:"taskIds"`
 }
 
-// TaskGroupPriorityChangedMessage: Task group priority changed. The unresolved
-// tasks of a group got another priority.
+// TaskGroupPriorityChangedMessage: The unresolved tasks of a group got another
+// priority.
 type TaskGroupPriorityChangedMessage struct {
 	// Version of the message format.
 	Version     int    `json:"version"`
@@ -741,7 +732,7 @@ type TaskGroupPriorityChangedMessage struct {
 	TasksAffected int64 `json:"tasksAffected"`
 }
 
-// TaskGroupResponse: Task group. What is known of a task group as such.
+// TaskGroupResponse: What is known of a task group as such.
 type TaskGroupResponse struct {
 	// Slugid of the task group.
 	TaskGroupID string `json:"taskGroupId"`
@@ -754,7 +745,7 @@ type TaskGroupResponse struct {
 	Sealed clock.Time `json:"sealed,omitempty"`
 }
 
-// TaskMetadata: Task metadata. For people, who want to know what a task is.
+// TaskMetadata: For people, who want to know what a task is.
 type TaskMetadata struct {
 	// Name of the task, short enough for a list.
 	Name string `json:"name"`
@@ -770,7 +761,7 @@ type TaskMetadata struct {
 	Source string `json:"source"`
 }
 
-// TaskPendingMessage: Task pending. A run waits for a worker.
+// TaskPendingMessage: A run waits for a worker.
 type TaskPendingMessage struct {
 	// Version of the message format.
 	Version int        `json:"version"`
@@ -788,8 +779,7 @@ type TaskPendingMessageTask struct {
 	Tags map[string]string `json:"tags"`
 }
 
-// TaskPriorityChangedMessage: Task priority changed. A task got another
-// priority.
+// TaskPriorityChangedMessage: A task got another priority.
 type TaskPriorityChangedMessage struct {
 	// Version of the message format.
 	Version int        `json:"version"`
@@ -802,13 +792,12 @@ type TaskPriorityChangedMessage struct {
 	NewPriority string `json:"newPriority"`
 }
 
-// TaskPulseDefinition: Task in messages. What messages tell of a task’s
-// definition.
+// TaskPulseDefinition: What messages tell of a task’s definition.
 type TaskPulseDefinition struct {
 	Tags map[string]string `json:"tags"`
 }
 
-// TaskQueueCountsResponse: Task queue counts. How many tasks a task queue has.
+// TaskQueueCountsResponse: How many tasks a task queue has.
 type TaskQueueCountsResponse struct {
 	ProvisionerID string `json:"provisionerId"`
 	WorkerType    string `json:"workerType"`
@@ -821,8 +810,8 @@ type TaskQueueCountsResponse struct {
 	ClaimedTasks int64 `json:"claimedTasks"`
 }
 
-// TaskReclaimResponse: Renewed claim. The worker may go on with the run, using
-// the new credentials.
+// TaskReclaimResponse: The worker may go on with the run, using the new
+// credentials.
 type TaskReclaimResponse struct {
 	Status TaskStatus `json:"status"`
 
@@ -841,7 +830,7 @@ type TaskReclaimResponse struct {
 	Credentials TaskCredentials `json:"credentials"`
 }
 
-// TaskRun: Run of a task. Names one run of a task.
+// TaskRun: Names one run of a task.
 type TaskRun struct {
 	// Slugid of the task.
 	TaskID string `json:"taskId"`
@@ -850,7 +839,7 @@ type TaskRun struct {
 	RunID int `json:"runId"`
 }
 
-// TaskRunningMessage: Task running. A worker claimed a run.
+// TaskRunningMessage: A worker claimed a run.
 type TaskRunningMessage struct {
 	// Version of the message format.
 	Version int        `json:"version"`
@@ -871,7 +860,7 @@ type TaskRunningMessage struct {
 	Task       *TaskPulseDefinition `json:"task,omitempty"`
 }
 
-// TaskStatus: Status. Where a task stands.
+// TaskStatus: Where a task stands.
 type TaskStatus struct {
 	// Slugid of the task.
 	TaskID        string `json:"taskId"`
@@ -899,7 +888,7 @@ type TaskStatus struct {
 	Priority string          `json:"priority,omitempty"`
 }
 
-// TaskStatusResponse: Task status. The status of a task.
+// TaskStatusResponse: The status of a task.
 type TaskStatusResponse struct {
 	Status TaskStatus `json:"status"`
 }
@@ -937,7 +926,7 @@ type TaskStatusRun struct {
 	WorkerID string `json:"workerId,omitempty"`
 }
 
-// TaskqueueResponse: Task queue. What is known of a task queue.
+// TaskqueueResponse: What is known of a task queue.
 type TaskqueueResponse struct {
 	TaskQueueID string `json:"taskQueueId"`
 
@@ -954,14 +943,14 @@ type TaskqueueResponse struct {
 	LastDateActive clock.Time `json:"lastDateActive"`
 }
 
-// TasksRequest: Tasks wanted. The tasks to read.
+// TasksRequest: The tasks to read.
 type TasksRequest struct {
 	// Slugids of the tasks.
 	TaskIDs []string `json:"taskIds,omitzero"`
 }
 
-// TasksResponse: Tasks. A page of task definitions. Tasks that are not known
-// are left out.
+// TasksResponse: A page of task definitions. Tasks that are not known are left
+// out.
 type TasksResponse struct {
 	// The tasks, in the order of the listing.
 	Tasks []TasksResponseTask `json:"tasks"`
@@ -977,8 +966,8 @@ type TasksResponseTask struct {
 	Task   Task   `json:"task"`
 }
 
-// TasksStatusesResponse: Statuses. A page of task statuses. Tasks that are not
-// known are left out.
+// TasksStatusesResponse: A page of task statuses. Tasks that are not known are
+// left out.
 type TasksStatusesResponse struct {
 	// The statuses.
 	Statuses []TasksStatusesResponseStatus `json:"statuses"`
@@ -994,14 +983,13 @@ type TasksStatusesResponseStatus struct {
 	Status TaskStatus `json:"status"`
 }
 
-// UpdateWorkerRequest: Worker declaration. Announces a worker, or keeps it
-// known for longer.
+// UpdateWorkerRequest: Announces a worker, or keeps it known for longer.
 type UpdateWorkerRequest struct {
 	// When the worker is forgotten, unless it is seen again.
 	Expires clock.Time `json:"expires"`
 }
 
-// WorkerResponse: Worker. What is known of a worker.
+// WorkerResponse: What is known of a worker.
 type WorkerResponse struct {
 	ProvisionerID string `json:"provisionerId"`
 	WorkerType    string `json:"workerType"`
@@ -1048,8 +1036,8 @@ type WorkerResponseQuarantineDetail struct {
 	QuarantineInfo string `json:"quarantineInfo"`
 }
 
-// WorkertypeResponse: Worker type. What is known of a worker type. Kept for
-// old clients; task queues have taken its place.
+// WorkertypeResponse: What is known of a worker type. Kept for old clients;
+// task queues have taken its place.
 type WorkertypeResponse struct {
 	WorkerType    string `json:"workerType"`
 	ProvisionerID string `json:"provisionerId"`
