@@ -42,13 +42,13 @@ func (sc *Schema) Decode(body []byte) (doc []byte, value any, problems []string,
 	}
 	value = n.value()
 	if r.extreme {
-		return doc, value, limited(r.problems), nil
+		return doc, value, r.problems, nil
 	}
 	lib, err := sc.library()
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	return doc, value, limited(append(r.problems, lib.problems(value)...)), nil
+	return doc, value, append(r.problems, lib.problems(value)...), nil
 }
 
 // Validate checks a value as [Schema.Decode] returns it, and reports all
@@ -58,5 +58,5 @@ func (sc *Schema) Validate(value any) []string {
 	if err != nil {
 		return []string{err.Error()}
 	}
-	return limited(lib.problems(value))
+	return lib.problems(value)
 }

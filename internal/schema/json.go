@@ -118,7 +118,9 @@ type reader struct {
 }
 
 func (r *reader) refuse(why string) {
-	r.problems = append(r.problems, location(r.path)+" "+why)
+	if len(r.problems) < maxProblems {
+		r.problems = append(r.problems, limited([]string{location(r.path) + " " + why})...)
+	}
 }
 
 func parse(src []byte) (*node, *reader, error) {

@@ -101,18 +101,19 @@ func (v validator) problems(value any) []string {
 		}
 		return strings.Compare(a.text, b.text)
 	})
-	lines := make([]string, 0, len(found))
-	for _, p := range found {
+	lines := make([]string, 0, min(len(found), maxProblems))
+	for i, p := range found {
+		if i == maxProblems {
+			lines = append(lines, fmt.Sprintf("data has %d more problems", len(found)-maxProblems))
+			break
+		}
 		lines = append(lines, location(p.at)+" "+p.text)
 	}
-	return slices.Compact(lines)
+	return limited(slices.Compact(lines))
 }
 
 // limited cuts what would make the answer too long.
 func limited(lines []string) []string {
-	if more := len(lines) - maxProblems; more > 0 {
-		lines = append(lines[:maxProblems:maxProblems], fmt.Sprintf("data has %d more problems", more))
-	}
 	for i, line := range lines {
 		if len(line) > maxLine {
 			lines[i] = strings.ToValidUTF8(line[:maxLine], "") + "..."
@@ -121,11 +122,18 @@ func limited(lines []string) []string {
 	return lines
 }
 
+// compareWords orders member names by text and indices by number. Names may
+// be huge, and are mostly the same.
 func compareWords(a, b string) int {
-	x, err1 := strconv.Atoi(a)
-	y, err2 := strconv.Atoi(b)
-	if err1 == nil && err2 == nil {
-		return x - y
+	if a == b {
+		return 0
+	}
+	if len(a) < 10 && len(b) < 10 {
+		x, err1 := strconv.Atoi(a)
+		y, err2 := strconv.Atoi(b)
+		if err1 == nil && err2 == nil {
+			return x - y
+		}
 	}
 	return strings.Compare(a, b)
 }

@@ -2,7 +2,7 @@ package schema
 
 import (
 	"fmt"
-	"regexp"
+	"math"
 	"strconv"
 )
 
@@ -14,12 +14,11 @@ type rule struct {
 	slow     bool  // holds keywords that the quick pass leaves to the library
 	enum     []string
 	numEnum  []string // literals
-	pattern  *regexp.Regexp
-	charset  *charset // does the work of pattern where it can
+	pattern  func(string) bool
 	format   func(string) bool
 	minLen   int
-	maxLen   int // -1: none
-	min, max *float64
+	maxLen   int     // -1: none
+	min, max float64 // may be infinite
 
 	items    *rule
 	maxItems int // -1: none
@@ -28,9 +27,24 @@ type rule struct {
 	props      []property
 	index      map[string]int
 	required   int   // how many of the properties
+	defaulting bool  // some have defaults
 	additional *rule // nil: forbidden
 
-	all []*rule
+	all     []*rule
+	choices []*rule // anyOf, or oneOf where no two can hold
+
+	unchecked bool // scalars have no other condition than their kind
+}
+
+// anything allows all values. It is never changed.
+var anything = func() *rule {
+	r := newRule()
+	r.additional, r.unchecked = r, true
+	return r
+}()
+
+func newRule() *rule {
+	return &rule{kinds: anyKind, maxLen: -1, maxItems: -1, min: math.Inf(-1), max: math.Inf(1)}
 }
 
 type property struct {
@@ -39,6 +53,7 @@ type property struct {
 	required bool
 	fallback *node  // the default, or nil
 	insert   []byte // `"name":default`
+	trusted  bool   // the default satisfies the rule
 }
 
 // kinds is a set of jsonKind.
@@ -48,10 +63,53 @@ func (k kinds) has(x jsonKind) bool { return k&(1<<x) != 0 }
 
 const anyKind = kinds(1<<null | 1<<boolean | 1<<number | 1<<text | 1<<array | 1<<object)
 
-type ruleCompiler struct{ set *Set }
+type ruleCompiler struct {
+	set   *Set
+	fresh []*rule // made by this compiler
+}
+
+// finish settles what needs the rules complete.
+func (c *ruleCompiler) finish() {
+	for _, r := range c.fresh {
+		r.unchecked = !r.enumerated() && r.pattern == nil && r.format == nil && r.minLen == 0 && r.maxLen < 0 &&
+			!r.integer && math.IsInf(r.min, -1) && math.IsInf(r.max, 1)
+		// Defaults come before alternatives, which the quick pass tries first.
+		r.slow = r.slow || len(r.props) > 64 || r.choices != nil && (r.props != nil || r.items != nil)
+	}
+	for _, r := range c.fresh {
+		for i := range r.props {
+			if p := &r.props[i]; p.fallback != nil {
+				r.defaulting = true
+				q := scanner{src: string(p.fallback.raw), within: 1}
+				p.trusted = q.value(p.rule, 0) && q.pos == len(q.src)
+			}
+		}
+	}
+}
+
+// exclusive reports whether no value can satisfy two of the schemas: each
+// requires one property to have a string that no other allows.
+func exclusive(alternatives []*rule) bool {
+	for _, p := range alternatives[0].props {
+		seen := map[string]bool{}
+		for _, r := range alternatives {
+			i, ok := r.index[p.name]
+			if !ok || !r.props[i].required || r.kinds != 1<<object {
+				break
+			}
+			if values := r.props[i].rule.enum; len(values) == 1 && len(r.props[i].rule.numEnum) == 0 && !r.props[i].rule.slow {
+				seen[values[0]] = true
+			}
+		}
+		if len(seen) == len(alternatives) {
+			return true
+		}
+	}
+	return false
+}
 
 // rule prepares the schema n of the document called name. The lock is held.
-func (c ruleCompiler) rule(n *node, name string) (*rule, error) {
+func (c *ruleCompiler) rule(n *node, name string) (*rule, error) {
 	if ref := n.member("$ref"); n.kind == object && ref != nil && ref.kind == text {
 		if ref.str == draft06 {
 			return &rule{kinds: anyKind, slow: true}, nil
@@ -65,16 +123,17 @@ func (c ruleCompiler) rule(n *node, name string) (*rule, error) {
 	if r := c.set.rules[n]; r != nil {
 		return r, nil
 	}
-	r := &rule{kinds: anyKind, maxLen: -1, maxItems: -1}
+	r := newRule()
 	c.set.rules[n] = r
+	c.fresh = append(c.fresh, r)
 	return r, c.fill(r, n, name)
 }
 
-func (c ruleCompiler) fill(r *rule, n *node, name string) (err error) {
+func (c *ruleCompiler) fill(r *rule, n *node, name string) (err error) {
 	if n.kind != object {
 		return fmt.Errorf("a schema must be an object, not %s", n.raw)
 	}
-	r.additional = &rule{kinds: anyKind, maxLen: -1, maxItems: -1}
+	r.additional = anything
 	for _, m := range n.members {
 		v := m.value
 		switch m.name {
@@ -93,9 +152,7 @@ func (c ruleCompiler) fill(r *rule, n *node, name string) (err error) {
 				}
 			}
 		case "pattern":
-			if r.charset = parseCharset(v.str); r.charset == nil {
-				r.pattern, err = CompilePattern(v.str)
-			}
+			r.pattern, err = matcher(v.str)
 		case "format":
 			for _, f := range stringFormats {
 				if f.name == v.str {
@@ -135,7 +192,16 @@ func (c ruleCompiler) fill(r *rule, n *node, name string) (err error) {
 				}
 				r.all = append(r.all, sub)
 			}
-		default: // oneOf, anyOf and what is rare: no defaults inside
+		case "oneOf", "anyOf":
+			for _, e := range v.items {
+				sub, err := c.rule(e, name)
+				if err != nil {
+					return err
+				}
+				r.choices = append(r.choices, sub)
+			}
+			r.slow = r.slow || n.member("oneOf") != nil && (n.member("anyOf") != nil || !exclusive(r.choices))
+		default:
 			r.slow = true
 		}
 		if err != nil {
@@ -145,10 +211,7 @@ func (c ruleCompiler) fill(r *rule, n *node, name string) (err error) {
 	return nil
 }
 
-func bound(v *node) (*float64, error) {
-	f, err := strconv.ParseFloat(string(v.raw), 64)
-	return &f, err
-}
+func bound(v *node) (float64, error) { return strconv.ParseFloat(string(v.raw), 64) }
 
 func (r *rule) types(v *node) error {
 	list := v.items
@@ -178,7 +241,7 @@ func (r *rule) types(v *node) error {
 	return nil
 }
 
-func (c ruleCompiler) properties(r *rule, n, v *node, name string) error {
+func (c *ruleCompiler) properties(r *rule, n, v *node, name string) error {
 	needed := map[string]bool{}
 	if list := n.member("required"); list != nil {
 		for _, e := range list.items {

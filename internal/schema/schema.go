@@ -147,6 +147,7 @@ func (s *Set) Schema(service, ref string) (*Schema, error) {
 	if err != nil {
 		return nil, fmt.Errorf("schema: %s: %w", name, err)
 	}
+	c.finish()
 	sc := &Schema{id: "/schemas/" + name + "#", rule: r}
 	sc.library = sync.OnceValues(func() (validator, error) { return s.library(name) })
 	s.compiled[name] = sc

@@ -331,10 +331,6 @@ func singular(name string) string {
 func comment(indent, name string, s yaml.MapSlice) string {
 	text, _ := get(s, "description").(string)
 	if name != "" {
-		title, _ := get(s, "title").(string)
-		if title != "" && text != "" {
-			text = title + ". " + text
-		}
 		if text == "" {
 			return ""
 		}
