@@ -1,60 +1,35 @@
 // Package task is a run of a task as the parts of the worker see it: what was
-// claimed, its payload, its log, its place on the disk, and the part of the
-// queue that concerns it. It also says in which ways a run can end.
+// claimed, its payload, its log, its place on the disk, and the queue. It also
+// says in which ways a run can end.
 package task
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
+	"strconv"
 
+	"taskcluster/client/queue"
 	"taskcluster/internal/clock"
 	"taskcluster/worker/payload"
 	"taskcluster/worker/tasklog"
 )
 
-// Definition is what the worker needs of a task's definition.
-type Definition struct {
-	ProvisionerID string          `json:"provisionerId"`
-	WorkerType    string          `json:"workerType"`
-	TaskQueueID   string          `json:"taskQueueId"`
-	TaskGroupID   string          `json:"taskGroupId"`
-	Created       clock.Time      `json:"created"`
-	Deadline      clock.Time      `json:"deadline"`
-	Expires       clock.Time      `json:"expires"`
-	Payload       json.RawMessage `json:"payload"`
-}
-
 // Run is one run of a task, claimed by this worker.
 type Run struct {
 	TaskID     string
 	RunID      int
-	Definition Definition
-	Payload    *payload.Payload // nil until it was found valid
+	Definition queue.Task
+	Payload    *payload.Payload
 	Log        *tasklog.Log
-	LogPath    string // file of the log
-	Dir        string // the commands' working directory
-	Queue      Queue
+	LogPath    string        // file of the log
+	Dir        string        // the commands' working directory
+	Queue      *queue.Client // calls with the credentials that the run has at that moment
 	Clock      clock.Clock
 }
 
-// Queue creates artifacts of one run, with the credentials that the run has at
-// that moment.
-type Queue interface {
-	// CreateArtifact answers with the URL to PUT to, for storage type s3.
-	CreateArtifact(ctx context.Context, name string, a Artifact) (putURL string, err error)
-}
-
-// Artifact is the payload of createArtifact.
-type Artifact struct {
-	StorageType   string     `json:"storageType"` // s3, reference, link or error
-	Expires       clock.Time `json:"expires"`
-	ContentType   string     `json:"contentType,omitempty"`
-	ContentLength *int64     `json:"contentLength,omitempty"`
-	URL           string     `json:"url,omitempty"`      // of a reference
-	Artifact      string     `json:"artifact,omitempty"` // a link's target
-	Reason        string     `json:"reason,omitempty"`   // of an error
-	Message       string     `json:"message,omitempty"`  // of an error
+// CreateArtifact creates an artifact of this run.
+func (r *Run) CreateArtifact(ctx context.Context, name string, a *queue.PostArtifactRequest) (*queue.PostArtifactResponse, error) {
+	return r.Queue.CreateArtifact(ctx, r.TaskID, strconv.Itoa(r.RunID), name, a)
 }
 
 // Resolution is how a run ends, in the words of the API.

@@ -2,6 +2,7 @@ package native
 
 import (
 	"context"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -9,12 +10,6 @@ import (
 
 	"taskcluster/worker/engine"
 )
-
-// alive tells whether a process still runs.
-func alive(pid int) bool {
-	_, ok := stat(pid)
-	return ok
-}
 
 // family starts processes that ignore SIGTERM, leave the group, the session
 // and their parent, and prints their numbers.
@@ -47,7 +42,11 @@ func gone(t *testing.T, all []int, want int) {
 	}
 	for _, pid := range all {
 		if alive(pid) {
-			t.Errorf("process %d is alive", pid)
+			proc := "/proc/" + strconv.Itoa(pid)
+			stat, _ := os.ReadFile(proc + "/stat")
+			args, _ := os.ReadFile(proc + "/cmdline")
+			env, _ := os.ReadFile(proc + "/environ")
+			t.Errorf("process %d is alive: %q, arguments %q, environment %q", pid, stat, args, env)
 		}
 	}
 }
@@ -90,4 +89,3 @@ func TestCloseEndsWhatIsLeft(t *testing.T) {
 	}
 	gone(t, pids(t, out.String()), 2)
 }
-

@@ -50,34 +50,50 @@ func (t *tree) forget(pid int) {
 // killed, and the wait for those that the kernel cannot end: about 20 seconds.
 const rounds = 1000
 
-// kill ends all processes. It returns when none was found any more.
+// kill ends all processes. It returns when they are gone.
 func (t *tree) kill() {
+	victims := map[int]bool{}
 	for round := range rounds {
-		if !t.signal(syscall.SIGKILL) {
+		pids, unsure := t.signal(syscall.SIGKILL)
+		for _, pid := range pids {
+			victims[pid] = true
+		}
+		// Those who are dying may have lost what they were known by.
+		for pid := range victims {
+			if !alive(pid) {
+				t.bury(pid)
+				delete(victims, pid)
+			}
+		}
+		if len(pids) == 0 && len(victims) == 0 && !unsure {
 			return
 		}
 		time.Sleep(min(time.Duration(round), 20) * time.Millisecond)
 	}
 }
 
-// signal reaches the groups of the commands and those who left them, and
-// tells whether any process was found.
-func (t *tree) signal(s syscall.Signal) bool {
+// bury collects a dead process if it is a child of this one. An orphan becomes
+// that of the first process of a container, which this may be. Commands
+// themselves are waited for where they were started.
+func (t *tree) bury(pid int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if pid > 0 && !slices.Contains(t.groups, pid) {
+		syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
+	}
+}
+
+// signal reaches the groups of the commands and those who left them. It
+// returns whom it found, and whether it may have missed some.
+func (t *tree) signal(s syscall.Signal) (pids []int, unsure bool) {
 	t.mu.Lock()
 	groups := t.groups
 	t.mu.Unlock()
-	found := false
-	for _, pid := range members(groups, t.dir) {
-		found = true
+	pids, unsure = members(groups, t.dir)
+	for _, pid := range pids {
 		syscall.Kill(pid, s)
-		// An orphan becomes a child of the first process of a container, which
-		// may be this one: then nobody else would bury it. Commands themselves
-		// are waited for where they were started.
-		if s == syscall.SIGKILL && pid > 0 && !slices.Contains(groups, pid) {
-			syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
-		}
 	}
-	return found
+	return pids, unsure
 }
 
 // readAvailable copies what lies in a pipe, without waiting for more, and

@@ -1,0 +1,125 @@
+// Package livelog lets people read a task's log while it runs, and keeps it
+// afterwards.
+//
+// While the task runs, `public/logs/live.log` (the payload may name it
+// otherwise) is a reference to a URL of the worker under a random token. At the
+// end the log is uploaded as `public/logs/live_backing.log`, and live.log
+// becomes a link to that.
+package livelog
+
+import (
+	"crypto/rand"
+	"io"
+	"net/http"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"taskcluster/worker/tasklog"
+)
+
+// Server serves logs at <URL>/log/<token>, each from its first byte and
+// following it until it ends, to any number of readers. It is an http.Handler
+// that may be mounted below any path.
+type Server struct {
+	url string
+
+	mu   sync.Mutex
+	logs map[string]*tasklog.Log
+}
+
+// NewServer makes a server that readers reach at the URL.
+func NewServer(url string) *Server {
+	return &Server{url: strings.TrimRight(url, "/"), logs: map[string]*tasklog.Log{}}
+}
+
+// Add offers a log and returns its URL. After remove there are no new readers;
+// those who read already come to the log's end.
+func (s *Server) Add(l *tasklog.Log) (url string, remove func()) {
+	token := rand.Text()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.logs[token] = l
+	return s.url + "/log/" + token, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.logs, token)
+	}
+}
+
+// stalled is how long a reader may not take a byte.
+const stalled = 2 * time.Minute
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Access-Control-Allow-Origin", "*")
+	h.Set("Access-Control-Expose-Headers", "Transfer-Encoding")
+	h.Set("X-Content-Type-Options", "nosniff")
+	dir, token := path.Split(r.URL.Path)
+	if !strings.HasSuffix(dir, "/log/") {
+		http.Error(w, "Not found", http.StatusNotFound)
+		return
+	}
+	switch r.Method {
+	case http.MethodOptions:
+		h.Set("Access-Control-Allow-Methods", "GET, HEAD")
+		h.Set("Access-Control-Allow-Headers", "*")
+		h.Set("Access-Control-Max-Age", "3600")
+		w.WriteHeader(http.StatusNoContent)
+		return
+	case http.MethodGet, http.MethodHead:
+	default:
+		h.Set("Allow", "GET, HEAD, OPTIONS")
+		http.Error(w, "A log can only be read", http.StatusMethodNotAllowed)
+		return
+	}
+	s.mu.Lock()
+	log := s.logs[token]
+	s.mu.Unlock()
+	if log == nil {
+		http.Error(w, "Access denied", http.StatusUnauthorized)
+		return
+	}
+	reader, err := log.Follow(r.Context())
+	if err != nil {
+		http.Error(w, "The log cannot be read", http.StatusInternalServerError)
+		return
+	}
+	defer reader.Close()
+	h.Set("Content-Type", contentType)
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no") // proxies must pass on each part at once
+	if r.Method == http.MethodHead {
+		return
+	}
+	stream(w, reader)
+}
+
+// stream copies and flushes each part as it comes.
+func stream(w http.ResponseWriter, r io.Reader) {
+	control := http.NewResponseController(w)
+	if control.Flush() != nil {
+		return
+	}
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := r.Read(buf)
+		if n > 0 {
+			control.SetWriteDeadline(time.Now().Add(stalled)) // in place of the server's limit on the whole answer
+			if _, err := w.Write(buf[:n]); err != nil {
+				return
+			}
+			if control.Flush() != nil {
+				return
+			}
+		}
+		if err == io.EOF {
+			return
+		}
+		if err != nil {
+			panic(http.ErrAbortHandler) // the reader must not take a part for the whole
+		}
+	}
+}
