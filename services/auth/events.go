@@ -77,49 +77,56 @@ func (s *Service) clientChanged(tx *store.Tx, exchange, id string) error {
 
 // followLog keeps memory in step with changes that other processes made.
 func (s *Service) followLog(ctx context.Context) error {
-	const page = 1000
 	at := s.followed
 	for {
 		changed := s.log.Changed()
-		messages, err := s.log.Read(ctx, at, page)
-		if err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			s.logger.Error("the event log cannot be read", "error", err)
+		next, err := s.catchUp(ctx, at)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			s.logger.Error("auth: changes that other processes made cannot be followed", "error", err)
 			if err := s.sleep(ctx, retryDelay); err != nil {
 				return err
 			}
-			continue
-		}
-		if len(messages) == 0 {
+		case next == at:
 			select {
 			case <-changed:
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-			continue
 		}
-		roles := false
-		for i := range messages {
-			m := &messages[i]
-			at = m.Position
-			name, own := strings.CutPrefix(m.Exchange, exchangePrefix)
-			switch {
-			case !own:
-			case strings.HasPrefix(name, "role-"):
-				roles = true
-			default:
-				s.forgetClient(m.Payload)
-			}
-		}
-		if !roles {
-			continue
-		}
-		if err := s.loadRoles(ctx); err != nil {
-			s.logger.Error("the roles cannot be read", "error", err)
+		at = next
+	}
+}
+
+// catchUp looks at the messages behind a position, and returns the position up
+// to which memory agrees with the log then.
+func (s *Service) catchUp(ctx context.Context, after events.Position) (events.Position, error) {
+	const page = 1000
+	messages, err := s.log.Read(ctx, after, page)
+	if err != nil {
+		return after, err
+	}
+	at, roles := after, false
+	for i := range messages {
+		m := &messages[i]
+		at = m.Position
+		name, own := strings.CutPrefix(m.Exchange, exchangePrefix)
+		switch {
+		case !own:
+		case strings.HasPrefix(name, "role-"):
+			roles = true
+		default:
+			s.forgetClient(m.Payload)
 		}
 	}
+	if roles {
+		if err := s.loadRoles(ctx); err != nil {
+			return after, err
+		}
+	}
+	return at, nil
 }
 
 // forgetClient drops the client that a message is about.

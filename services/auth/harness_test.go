@@ -363,3 +363,13 @@ func brokenLog(t testing.TB) *events.Log {
 	t.Cleanup(func() { s.Close() })
 	return events.NewLog(s, events.Options{})
 }
+
+// signedRequest is a request as services hand it to Authenticate.
+func (d *deployment) signedRequest(as hawk.Credentials) api.AuthRequest {
+	d.t.Helper()
+	header, err := as.Header(hawk.Request{Method: "GET", Resource: someResource, Host: testHost, Port: testPort}, "", d.clock.Now().Std())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return api.AuthRequest{Method: "GET", Resource: someResource, Host: testHost, Port: testPort, Authorization: header}
+}
