@@ -202,3 +202,73 @@ func BenchmarkLoad(b *testing.B) {
 		bundles(b)
 	}
 }
+
+// Every value of valid documents is replaced by a lot of others, and every
+// member left out, renamed or doubled: what the quick pass then still accepts
+// must be right.
+func TestQuickAgreesOnVariants(t *testing.T) {
+	set := bundles(t)
+	values := []string{
+		`null`, `true`, `0`, `-0`, `-1`, `1`, `1.0`, `5e0`, `1e400`, `49`, `50`, `1000`, `1001`, `12345678901234567890`, `""`, `"a"`, `"-"`, `"\u0061"`,
+		`"\u0000"`, `"\ud800"`, `"é"`, `"A/b"`, `"a/b"`, `"a b"`, `"lowest"`, `"all-resolved"`, `"s3"`, `"link"`, `"http://x/y"`, `"ssh://"`, `"fN1SbArXTPSVFNUvaOlinQ"`,
+		`"2026-01-01T00:00:00Z"`, `"2026-02-30T00:00:00Z"`, `"2026-01-01 00:00:00+0100"`, `[]`, `{}`, `[[]]`, `["a","a"]`, `["a","\u0061"]`, `["fN1SbArXTPSVFNUvaOlinQ"]`,
+		`{"a":1,"a":2}`, `{"a":1,"\u0061":2}`, `{"a":"x"}`, `[1,1.0]`, `"` + strings.Repeat("x", 39) + `"`, `"` + strings.Repeat("é", 249) + `"`,
+		`"` + strings.Repeat("x", 250) + `"`, `"` + strings.Repeat(`\n`, 200) + `"`, `"` + strings.Repeat("x", 5000) + `"`,
+		`["` + strings.Join(strings.Split(strings.Repeat("a", 65), ""), `","`) + `"]`,
+	}
+	accepted := 0
+	for _, c := range []struct{ ref, doc string }{
+		{"v1/create-task-request.json#", typical},
+		{"v1/create-task-request.json#", minimal},
+		{"v1/claim-work-request.json#", `{"workerGroup":"g","workerId":"i-0","tasks":4}`},
+		{"v1/post-artifact-request.json#", `{"storageType":"s3","expires":"2026-01-01T00:00:00Z","contentType":"text/plain","contentLength":3}`},
+		{"v1/quarantine-worker-request.json#", `{"quarantineUntil":"2026-01-01T00:00:00Z","quarantineInfo":"x"}`},
+	} {
+		sc := get(t, set, "queue", c.ref)
+		try := func(doc []byte) {
+			if quick, ok := sc.quick(doc); ok {
+				accepted++
+				agree(t, sc, doc, quick)
+			}
+		}
+		root, _, err := parse([]byte(c.doc))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var walk func(n *node)
+		walk = func(n *node) {
+			for i := range n.members {
+				m := n.members[i]
+				for _, v := range values {
+					n.members[i].value = &node{raw: []byte(v)}
+					try(root.appendJSON(nil))
+					n.members[i] = m
+					n.members = append(n.members, member{raw: m.raw, value: &node{raw: []byte(v)}})
+					try(root.appendJSON(nil))
+					n.members = n.members[:len(n.members)-1]
+				}
+				n.members[i].raw = []byte(`"other"`)
+				try(root.appendJSON(nil))
+				n.members[i] = m
+				rest := n.members
+				n.members = append(append([]member(nil), rest[:i]...), rest[i+1:]...)
+				try(root.appendJSON(nil))
+				n.members = rest
+				walk(m.value)
+			}
+			for i, e := range n.items {
+				for _, v := range values {
+					n.items[i] = &node{raw: []byte(v)}
+					try(root.appendJSON(nil))
+				}
+				n.items[i] = e
+				walk(e)
+			}
+		}
+		walk(root)
+	}
+	if accepted < 500 {
+		t.Errorf("only %d documents were accepted, so this test says little", accepted)
+	}
+	t.Logf("%d accepted", accepted)
+}
