@@ -109,12 +109,16 @@ func (s *Store) Read(ctx context.Context, fn func(*Tx) error) error {
 	}
 	defer s.engine.Release(conn)
 	s.reads.Add(1)
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
 	if err := conn.Begin(); err != nil {
 		return err
 	}
 	tx := Tx{conn: conn, ctx: ctx, clock: s.clock, readOnly: true}
 	defer func() {
 		tx.closeRows()
+		tx.conn = nil
 		s.statements.Add(tx.statements)
 		if err := conn.Rollback(); err != nil {
 			s.log.Error("a read transaction could not be ended", "error", err)
@@ -149,6 +153,13 @@ func (s *Store) Stats() Stats {
 		Reads:      s.reads.Load(),
 		Statements: s.statements.Load(),
 	}
+}
+
+// Waiting is the number of writes that wait in line and do not run yet.
+func (s *Store) Waiting() int {
+	s.writer.mu.Lock()
+	defer s.writer.mu.Unlock()
+	return len(s.writer.waiting)
 }
 
 // Now is the present instant by the store's clock.

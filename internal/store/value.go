@@ -3,6 +3,8 @@ package store
 import (
 	"fmt"
 	"reflect"
+	"strings"
+	"unicode/utf8"
 
 	"taskcluster/internal/clock"
 	"taskcluster/internal/slugid"
@@ -62,6 +64,10 @@ func appendValues(values []Value, args []any) ([]Value, error) {
 			}
 		default:
 			return values, fmt.Errorf("argument %d has the type %s, which the store does not take", i+1, reflect.TypeOf(arg))
+		}
+		// SQLite would take what PostgreSQL refuses.
+		if v.Kind == Text && (strings.IndexByte(v.Text, 0) >= 0 || !utf8.ValidString(v.Text)) {
+			return values, fmt.Errorf("argument %d is text with a NUL byte or not in UTF-8", i+1)
 		}
 		values = append(values, v)
 	}

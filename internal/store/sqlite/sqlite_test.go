@@ -9,6 +9,7 @@ import (
 	"taskcluster/internal/slugid"
 	"taskcluster/internal/store"
 	"taskcluster/internal/store/sqlite"
+	"taskcluster/internal/store/storetest"
 )
 
 var benchStmt = struct{ insert, update, get *store.Stmt }{
@@ -25,8 +26,16 @@ func benchMigrations() store.Migrations {
 	return store.Migrations{Component: "bench", FS: fstest.MapFS{"sqlite/0001_bench.sql": script, "postgres/0001_bench.sql": script}}
 }
 
-func open(t testing.TB) *store.Store {
-	s, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "db"), store.Options{Migrations: []store.Migrations{benchMigrations()}})
+func options(opts store.Options) store.Options {
+	opts.Migrations = []store.Migrations{benchMigrations()}
+	return opts
+}
+
+// openAt opens a new database, the file db in the folder that it returns.
+func openAt(t testing.TB, opts store.Options) (*store.Store, string) {
+	t.Helper()
+	dir := t.TempDir()
+	s, err := sqlite.Open(t.Context(), filepath.Join(dir, "db"), options(opts))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +44,7 @@ func open(t testing.TB) *store.Store {
 			t.Error(err)
 		}
 	})
-	return s
+	return s, dir
 }
 
 func BenchmarkGroupCommit(b *testing.B) {
@@ -44,7 +53,7 @@ func BenchmarkGroupCommit(b *testing.B) {
 		writers int
 	}{{"writers=1", 1}, {"writers=32", 32}, {"writers=512", 512}} {
 		b.Run(bench.name, func(b *testing.B) {
-			s := open(b)
+			s, _ := openAt(b, store.Options{})
 			type item struct {
 				slug slugid.ID
 				body []byte
@@ -90,4 +99,11 @@ func BenchmarkGroupCommit(b *testing.B) {
 			b.ReportMetric(float64(b.N)/float64(d.Commits-before.Commits), "ops/commit")
 		})
 	}
+}
+
+func TestConformance(t *testing.T) {
+	storetest.Run(t, storetest.Opener{
+		New:  func(t testing.TB) string { return filepath.Join(t.TempDir(), "db") },
+		Open: sqlite.Open,
+	})
 }
