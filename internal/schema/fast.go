@@ -15,8 +15,9 @@ func (sc *Schema) quick(body []byte) (doc []byte, ok bool) {
 	if !utf8.Valid(body) {
 		return nil, false
 	}
-	var q scanner
-	q.src = string(body)
+	var keys [32]string // room that costs no allocation
+	var inserts [16]insert
+	q := scanner{src: string(body), keys: keys[:0], inserts: inserts[:0]}
 	if !q.value(sc.rule, 0) {
 		return nil, false
 	}

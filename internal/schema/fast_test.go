@@ -169,7 +169,7 @@ func TestMatcher(t *testing.T) {
 func TestAcceptAllocates(t *testing.T) {
 	sc := get(t, bundles(t), "queue", "v1/create-task-request.json#")
 	body := []byte(typical)
-	if n := testing.AllocsPerRun(100, func() { sc.Accept(body) }); n > 8 {
+	if n := testing.AllocsPerRun(100, func() { sc.Accept(body) }); n > 8 { // 4, and some with the race detector
 		t.Errorf("%v allocations", n)
 	}
 }
