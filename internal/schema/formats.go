@@ -3,6 +3,7 @@ package schema
 import (
 	"net/netip"
 	"regexp"
+	"regexp/syntax"
 	"strings"
 )
 
@@ -10,6 +11,10 @@ import (
 // a URL parameter. Two spellings differ from Go's: a hyphen after a range in a
 // class ("[a-z-_]") is literal, and "\/" is "/". Lookahead is refused.
 func CompilePattern(pattern string) (*regexp.Regexp, error) {
+	return regexp.Compile(translate(pattern))
+}
+
+func translate(pattern string) string {
 	var b strings.Builder
 	class, ranged := false, false // inside [...]; the last item there was a range
 	for i := 0; i < len(pattern); i++ {
@@ -46,7 +51,7 @@ func CompilePattern(pattern string) (*regexp.Regexp, error) {
 			ranged = false
 		}
 	}
-	return regexp.Compile(b.String())
+	return b.String()
 }
 
 // stringFormats are the formats in use, checked as ajv-formats 2.1.1 does.
@@ -245,7 +250,8 @@ func isIPv6(s string) bool {
 
 // isRegex only serves metadata.source, where it is the alternative to a URI:
 // an expression that ECMAScript would take with the u flag, as far as Go knows.
+// It is parsed only: compiling one that hostile hands wrote costs a lot.
 func isRegex(s string) bool {
-	_, err := CompilePattern(s)
+	_, err := syntax.Parse(translate(s), syntax.Perl)
 	return err == nil
 }

@@ -48,3 +48,11 @@ func TestFormats(t *testing.T) {
 		}
 	}
 }
+
+// No bytes make the translation fail where it stands.
+func FuzzPattern(f *testing.F) {
+	for _, s := range []string{`^[a-z-_]+\/$`, `[`, `[\`, `[a-`, `[a-\`, `\`, `[a-z-`, `[^-a]`, `(((a{100}){100}){100})`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) { isRegex(s) })
+}
