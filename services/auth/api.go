@@ -46,7 +46,9 @@ func (s *Service) methods() []api.Method {
 	var all []api.Method
 	all = append(all, s.clientMethods()...)
 	all = append(all, s.roleMethods()...)
-	all = append(all, s.scopeMethods()...)
+	all = append(all, s.expansionMethods()...)
+	all = append(all, s.tunnelMethods()...)
+	all = append(all, s.signatureMethods()...)
 	return append(all, api.HeartbeatMethod(s.heartbeat))
 }
 
@@ -212,7 +214,7 @@ func (s *Service) roleMethods() []api.Method {
 	}
 }
 
-func (s *Service) scopeMethods() []api.Method {
+func (s *Service) expansionMethods() []api.Method {
 	return []api.Method{
 		{
 			Name: "expandScopes", Method: http.MethodPost, Route: "/scopes/expand", Category: categoryScopes, Stability: api.Stable,
@@ -228,6 +230,11 @@ func (s *Service) scopeMethods() []api.Method {
 			Output:      scopesetSchema, Scopes: require(`"auth:current-scopes"`),
 			Handle: s.currentScopes,
 		},
+	}
+}
+
+func (s *Service) signatureMethods() []api.Method {
+	return []api.Method{
 		{
 			Name: "authenticateHawk", Method: http.MethodPost, Route: "/authenticate-hawk", Category: categoryScopes, Stability: api.Stable,
 			Title: "Authenticate Hawk Request",

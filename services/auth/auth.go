@@ -48,6 +48,9 @@ type Config struct {
 	// MaxClients and MaxCertificates bound what is kept in memory; 20,000
 	// clients and 4,096 certificates when zero. A certificate takes up to 10 KB.
 	MaxClients, MaxCertificates int
+	// WebsocktunnelSecret is shared with the websocktunnel service; without one
+	// there is no method websocktunnelToken.
+	WebsocktunnelSecret string
 	// Alone says that no other process writes to the store, so that changes made
 	// elsewhere need not be looked for in the event log.
 	Alone bool
@@ -67,6 +70,8 @@ type Service struct {
 	alone     bool
 	node      string
 
+	tunnelSecret secret
+
 	realm    realm
 	clients  *cache[string, *client]
 	followed events.Position // up to where memory agrees with the log
@@ -84,15 +89,16 @@ func New(cfg Config) (*Service, error) {
 		return nil, errors.New("auth: a store, an event log and a key ring are needed")
 	}
 	s := &Service{
-		store:     cfg.Store,
-		log:       cfg.Log,
-		keys:      cfg.Keys,
-		clock:     cfg.Clock,
-		logger:    cfg.Logger,
-		retention: cfg.AuditRetention,
-		alone:     cfg.Alone,
-		node:      cfg.Node,
-		used:      make(chan usage, maxUsages),
+		store:        cfg.Store,
+		log:          cfg.Log,
+		keys:         cfg.Keys,
+		clock:        cfg.Clock,
+		logger:       cfg.Logger,
+		retention:    cfg.AuditRetention,
+		alone:        cfg.Alone,
+		tunnelSecret: secret(cfg.WebsocktunnelSecret),
+		node:         cfg.Node,
+		used:         make(chan usage, maxUsages),
 	}
 	if s.clock == nil {
 		s.clock = clock.Real{}

@@ -148,6 +148,9 @@ func (m *realm) success(g *grant, fresh bool, id, ext, hash string, now clock.Ti
 func (m *realm) failed(err error) *api.AuthResult {
 	var refusal *hawk.Error
 	if !errors.As(err, &refusal) {
+		if errors.Is(err, context.Canceled) { // the sender is gone
+			return &api.AuthResult{Status: api.AuthFailed, Message: "The request was cancelled", Err: err}
+		}
 		m.log.Error("credentials could not be checked", "error", err)
 		return &api.AuthResult{Status: api.AuthFailed, Message: "The credentials could not be checked because of an internal error", Err: err}
 	}

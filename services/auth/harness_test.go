@@ -27,10 +27,11 @@ import (
 )
 
 const (
-	testHost      = "tc.example.com"
-	testPort      = 443
-	rootID        = "static/taskcluster/root"
-	rootTestToken = "root-token-of-the-tests-0123456789"
+	testHost         = "tc.example.com"
+	testPort         = 443
+	rootID           = "static/taskcluster/root"
+	testTunnelSecret = "a-secret-that-the-tunnel-knows"
+	rootTestToken    = "root-token-of-the-tests-0123456789"
 )
 
 // lockedBuffer is a log that several goroutines write.
@@ -133,7 +134,7 @@ func (d *deployment) another(static []StaticClient) *Service {
 	s, err := New(Config{
 		Store: d.store, Log: d.events, Keys: d.keys, Clock: d.clock,
 		Logger:        slog.New(slog.NewJSONHandler(d.logged, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		StaticClients: static,
+		StaticClients: static, WebsocktunnelSecret: testTunnelSecret,
 	})
 	if err != nil {
 		d.t.Fatal(err)

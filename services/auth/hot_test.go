@@ -160,6 +160,15 @@ func FuzzAuthenticateHawk(f *testing.F) {
 	f.Add("", "/x?bewit=&bewit=YQ")
 	f.Fuzz(func(t *testing.T, authorization, resource string) {
 		d.t = t
+		switch r := d.service.Authenticate(t.Context(), api.AuthRequest{Method: "GET", Resource: resource, Host: testHost, Port: testPort, Authorization: authorization}); {
+		case r.Err != nil:
+			t.Error(r.Err)
+		case r.Status == api.AuthFailed && r.Message != "":
+		case r.Status == api.NoAuth && authorization == "":
+		case r.Status == api.AuthSuccess && r.ClientID != "" && r.Scopes.Has(anonymous):
+		default:
+			t.Errorf("%+v", r)
+		}
 		a := d.call(nobody, "POST", "/authenticate-hawk", map[string]any{
 			"method": "get", "resource": resource, "host": testHost, "port": testPort, "authorization": authorization,
 		})
@@ -167,8 +176,5 @@ func FuzzAuthenticateHawk(f *testing.F) {
 			return // NUL is not allowed in JSON that comes in
 		}
 		a.want(200) // and checked against the schema
-		if s := a.string("status"); s == api.AuthSuccess && !strings.Contains(authorization+resource, "ewit") && authorization == "" {
-			t.Error(a.body)
-		}
 	})
 }
