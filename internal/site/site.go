@@ -45,7 +45,7 @@ type site struct {
 	files fs.FS
 }
 
-// Tasks' logs may come from a worker on another port, hence connect-src.
+// A task's log may come from a worker on another machine, hence connect-src.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src http: https:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 
 func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {

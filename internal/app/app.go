@@ -1,0 +1,292 @@
+// Package app is the composition root: it reads the settings, builds every part
+// of the program with explicit calls from top to bottom, and starts and stops
+// them in order. Nothing else knows all parts.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"taskcluster/internal/api"
+	"taskcluster/internal/blob/fs"
+	"taskcluster/internal/clock"
+	"taskcluster/internal/config"
+	"taskcluster/internal/events"
+	"taskcluster/internal/lifecycle"
+	"taskcluster/internal/obs"
+	"taskcluster/internal/schema"
+	"taskcluster/internal/site"
+	"taskcluster/internal/store"
+	"taskcluster/internal/store/keyring"
+	"taskcluster/internal/store/sqlite"
+	"taskcluster/services/auth"
+	"taskcluster/services/queue"
+	"taskcluster/worker"
+)
+
+// App is a running deployment, or one node of it.
+type App struct {
+	settings config.Settings
+	rootURL  string
+	rootEnv  string // path of root.env
+	token    config.Secret
+	log      *slog.Logger
+
+	listener net.Listener
+	store    *store.Store
+	auth     *auth.Service
+	queue    *queue.Service
+	handler  http.Handler
+	server   *http.Server
+	worker   *worker.Worker // nil without --worker
+	loops    lifecycle.Group
+	workers  lifecycle.Group
+}
+
+// ErrPortInUse says that the address to listen on is taken.
+var ErrPortInUse = errors.New("the address is in use")
+
+// New builds the program. It opens the data directory and the listening socket,
+// so that what is wrong with either is found before anything is served.
+func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *App, err error) {
+	a := &App{settings: settings, log: log}
+	defer func() {
+		if err != nil {
+			a.close()
+		}
+	}()
+	if err := checkOnly(settings.Only); err != nil {
+		return nil, err
+	}
+	if a.listener, err = listen(ctx, *settings.Listen); err != nil {
+		return nil, err
+	}
+	a.rootURL = a.listeningURL()
+
+	dir := *settings.DataDir
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make the data directory: %w", err)
+	}
+	a.store, err = sqlite.Open(ctx, filepath.Join(dir, "taskcluster.db"), store.Options{
+		Clock: clock.Real{}, Log: log,
+		Migrations: []store.Migrations{events.Migrations, api.Migrations(), auth.Migrations(), queue.Migrations()},
+	})
+	if err != nil {
+		return nil, err
+	}
+	keys, err := keyring.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	a.rootEnv = filepath.Join(dir, "root.env")
+	if a.token, err = rootToken(settings.RootAccessToken, a.rootEnv); err != nil {
+		return nil, err
+	}
+	eventLog := events.NewLog(a.store, events.Options{Log: log, Retention: *settings.EventRetention})
+	blobs, err := fs.New(filepath.Join(dir, "artifacts"), fs.Options{
+		RootURL: a.rootURL, Key: keys.Derive("blob urls"), Clock: clock.Real{}, MaxSize: *settings.MaxArtifactSize,
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	a.auth, err = auth.New(auth.Config{
+		Store: a.store, Log: eventLog, Keys: keys, Logger: log,
+		StaticClients: staticClients(keys, a.token),
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.queue, err = queue.New(queue.Config{
+		Store: a.store, Log: eventLog, Blob: blobs, Logger: log,
+		Credentials:  serviceCredentials(keys, "queue"),
+		ClaimTimeout: *settings.ClaimTimeout, MaxDependencies: *settings.MaxDependencies,
+		MaxDeadline: time.Duration(*settings.MaxDeadlineDays) * 24 * time.Hour,
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	services := a.served(a.auth.API(), a.queue.API())
+	var sources []schema.Source
+	for _, s := range services {
+		sources = append(sources, s.Schemas)
+	}
+	schemas, err := schema.Load(sources...)
+	if err != nil {
+		return nil, err
+	}
+	metrics := obs.NewMetrics()
+	a.publishFigures(metrics)
+	apiServer, err := api.New(api.Options{
+		RootURL: a.rootURL, Schemas: schemas, Auth: a.auth, Clock: clock.Real{}, Log: log,
+		TrustProxy: *settings.TrustProxy, Version: Version(), Metrics: metrics,
+	}, services...)
+	if err != nil {
+		return nil, err
+	}
+
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", metrics.Handler())
+	mux.Handle("/blob/", blobs.Handler())
+	mux.Handle("/", site.New(site.Config{Log: eventLog, Auth: a.auth, Logger: log, Version: Version().Version}))
+	a.handler = route(apiServer, mux)
+	if *settings.Worker {
+		if a.worker, err = a.localWorker(keys); err != nil {
+			return nil, err
+		}
+		mux.Handle(liveLogPath, http.StripPrefix(strings.TrimSuffix(liveLogPath, "/"), a.worker.LiveLogHandler()))
+	}
+	a.server = &http.Server{
+		Handler:           a.handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       time.Minute, // of a request and its body; artifact uploads extend it while bytes arrive
+		IdleTimeout:       90 * time.Second,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	return a, nil
+}
+
+// route sends the API's own paths to it without a detour, the rest through mux.
+func route(apiServer *api.Server, mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p := r.URL.Path
+		switch {
+		case strings.HasPrefix(p, "/api/"), strings.HasPrefix(p, "/references/"), strings.HasPrefix(p, "/schemas/"),
+			strings.HasPrefix(p, "/__"), p == "/robots.txt":
+			apiServer.ServeHTTP(w, r)
+		default:
+			mux.ServeHTTP(w, r)
+		}
+	})
+}
+
+// served picks the services that this process is to serve.
+func (a *App) served(all ...api.Service) []api.Service {
+	if a.settings.Only == nil {
+		return all
+	}
+	var out []api.Service
+	for _, s := range all {
+		for _, name := range *a.settings.Only {
+			if s.Name == name {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}
+
+// checkOnly refuses names of services that this program does not have.
+func checkOnly(only *[]string) error {
+	if only == nil {
+		return nil
+	}
+	for _, name := range *only {
+		if name != "auth" && name != "queue" {
+			return fmt.Errorf("setting only: there is no service %q; this version has auth and queue", name)
+		}
+	}
+	return nil
+}
+
+func listen(ctx context.Context, addr string) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("cannot listen on %s: another program uses this port; stop it, or choose another address with --listen (%w)", addr, ErrPortInUse)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w", addr, err)
+	}
+	return l, nil
+}
+
+// listeningURL is the root URL: the one that was set, or the one that the
+// listening socket gives.
+func (a *App) listeningURL() string {
+	if a.settings.RootURL != nil {
+		return *a.settings.RootURL
+	}
+	host, _, _ := net.SplitHostPort(*a.settings.Listen)
+	if host == "" || host == "0.0.0.0" || host == "::" {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, fmt.Sprint(a.listener.Addr().(*net.TCPAddr).Port))
+}
+
+// RootURL is the URL that the deployment is reached by.
+func (a *App) RootURL() string { return a.rootURL }
+
+// RootEnv is the path of the file with the root client's credentials.
+func (a *App) RootEnv() string { return a.rootEnv }
+
+// Handler serves everything that the deployment serves.
+func (a *App) Handler() http.Handler { return a.handler }
+
+// Start begins to serve.
+func (a *App) Start(ctx context.Context) error {
+	if err := a.writeRootEnv(); err != nil {
+		return err
+	}
+	a.auth.Start(&a.loops)
+	a.queue.Start(&a.loops)
+	a.loops.Go("http", func(context.Context) error {
+		if err := a.server.Serve(api.Listen(a.listener)); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	if a.worker != nil {
+		a.workers.Go("worker", a.worker.Run)
+	}
+	a.log.Info("serving", "rootUrl", a.rootURL, "listen", a.listener.Addr().String(), "dataDir", *a.settings.DataDir,
+		"worker", a.worker != nil, "version", Version().Version)
+	return nil
+}
+
+// Failed is closed when a part has failed for good; Stop then says why.
+func (a *App) Failed() <-chan struct{} { return a.loops.Failed() }
+
+// Stop ends everything in order: the worker finishes or gives up its tasks while
+// the services still answer, then no new requests are taken, those under way
+// are answered, and the store is closed. ctx bounds the wait.
+func (a *App) Stop(ctx context.Context) error {
+	err := a.workers.Stop(ctx)
+	a.queue.Drain() // parked claims answer at once
+	if e := a.server.Shutdown(ctx); e != nil {
+		a.server.Close()
+		err = errors.Join(err, e)
+	}
+	err = errors.Join(err, a.loops.Stop(ctx))
+	return errors.Join(err, a.close())
+}
+
+func (a *App) close() error {
+	var err error
+	if a.listener != nil {
+		a.listener.Close() // the server may have closed it already
+	}
+	if a.store != nil {
+		err = a.store.Close()
+		a.store = nil
+	}
+	return err
+}
+
+// publishFigures makes the store's counters visible as metrics.
+func (a *App) publishFigures(m *obs.Metrics) {
+	m.Counter("taskcluster_store_commits_total", "Transactions committed.", func() float64 { return float64(a.store.Stats().Commits) })
+	m.Counter("taskcluster_store_operations_total", "Operations that the group-commit writer has run.", func() float64 { return float64(a.store.Stats().Operations) })
+	m.Counter("taskcluster_store_statements_total", "SQL statements executed.", func() float64 { return float64(a.store.Stats().Statements) })
+}

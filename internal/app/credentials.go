@@ -1,0 +1,94 @@
+package app
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"regexp"
+	"strings"
+
+	"taskcluster/internal/config"
+	"taskcluster/internal/hawk"
+	"taskcluster/internal/store/keyring"
+	"taskcluster/services/auth"
+)
+
+const rootClient = "static/taskcluster/root"
+
+// workerClient is the client that the local worker uses.
+const workerClient = "static/local/worker"
+
+var tokenPattern = regexp.MustCompile(`^[a-zA-Z0-9_-]{22,66}$`)
+
+// rootToken is the root client's access token: the one that was set, or the one
+// in root.env, or a new one.
+func rootToken(set *config.Secret, rootEnv string) (config.Secret, error) {
+	if set != nil {
+		if !tokenPattern.MatchString(string(*set)) {
+			return "", errors.New("setting root-access-token: a token has 22 to 66 letters, digits, - or _")
+		}
+		return *set, nil
+	}
+	text, err := os.ReadFile(rootEnv)
+	if errors.Is(err, fs.ErrNotExist) {
+		var b [33]byte
+		if _, err := rand.Read(b[:]); err != nil {
+			return "", err
+		}
+		return config.Secret(base64.RawURLEncoding.EncodeToString(b[:])), nil
+	}
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(text)) {
+		if t, ok := strings.CutPrefix(strings.TrimSpace(line), "export TASKCLUSTER_ACCESS_TOKEN="); ok && tokenPattern.MatchString(t) {
+			return config.Secret(t), nil
+		}
+	}
+	return "", fmt.Errorf("%s has no line export TASKCLUSTER_ACCESS_TOKEN=…; restore it, or delete the file to get a new token", rootEnv)
+}
+
+// writeRootEnv keeps root.env true: the token may have been preset, and the URL
+// may differ from last time.
+func (a *App) writeRootEnv() error {
+	text := fmt.Sprintf("export TASKCLUSTER_ROOT_URL=%s\nexport TASKCLUSTER_CLIENT_ID=%s\nexport TASKCLUSTER_ACCESS_TOKEN=%s\n",
+		a.rootURL, rootClient, string(a.token))
+	tmp := a.rootEnv + ".new"
+	if err := os.WriteFile(tmp, []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, a.rootEnv)
+}
+
+// serviceToken is the access token of one of the deployment's own clients. It
+// is derived from the deployment's key, so that it is the same after a restart
+// and credentials issued with it stay valid.
+func serviceToken(keys *keyring.Keyring, clientID string) string {
+	return base64.RawURLEncoding.EncodeToString(keys.Derive("access token of " + clientID))
+}
+
+// serviceCredentials are the credentials by which a service calls others.
+func serviceCredentials(keys *keyring.Keyring, service string) hawk.Credentials {
+	id := "static/taskcluster/" + service
+	return hawk.Credentials{ClientID: id, AccessToken: serviceToken(keys, id)}
+}
+
+// staticClients are the clients that exist because the deployment does.
+func staticClients(keys *keyring.Keyring, rootToken config.Secret) []auth.StaticClient {
+	var list []auth.StaticClient
+	for _, id := range auth.InternalClients() {
+		token := serviceToken(keys, id)
+		if id == rootClient {
+			token = string(rootToken)
+		}
+		list = append(list, auth.StaticClient{ClientID: id, AccessToken: token})
+	}
+	return append(list, auth.StaticClient{
+		ClientID: workerClient, AccessToken: serviceToken(keys, workerClient),
+		Description: "The worker that `serve --worker` runs.",
+		Scopes:      []string{"queue:claim-work:local/*", "queue:worker-id:local/*"},
+	})
+}
