@@ -33,6 +33,7 @@ const (
 // commands is the tree of commands; kong reads it.
 type commands struct {
 	Serve      serveCommand      `cmd:"" help:"Run the services, and with --worker a worker too."`
+	Worker     workerCommand     `cmd:"" help:"Run a worker that takes tasks from a deployment."`
 	Run        runCommand        `cmd:"" help:"Submit a task or a graph of tasks, and watch it."`
 	Task       taskCommands      `cmd:"" help:"Look at and change one task."`
 	Group      groupCommands     `cmd:"" help:"Look at and cancel a task group."`
@@ -45,7 +46,7 @@ type commands struct {
 
 const description = `The whole of Taskcluster in one program. To try it out:
 
-    taskcluster serve --worker                 in one terminal
+    taskcluster serve --worker                      in one terminal
     taskcluster run examples/hello.yml --follow     in another`
 
 // session is what a command works with.
@@ -98,7 +99,8 @@ func run(args []string, s *session) int {
 		kong.Description(description),
 		kong.Writers(s.stdout, s.stderr),
 		kong.Exit(func(status int) { exited = status }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, NoAppDescFormat: true, ValueFormatter: helpValue, WrapUpperBound: 100}),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, NoAppDescFormat: true, WrapUpperBound: 100}),
+		kong.ValueFormatter(helpValue),
 		kong.Help(printHelp),
 	)
 	if err != nil {

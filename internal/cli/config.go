@@ -12,8 +12,17 @@ type configCommands struct {
 
 // settingFlags are the settings of serve as flags, and where its file is.
 type settingFlags struct {
-	Config string `placeholder:"FILE" env:"TASKCLUSTER_CONFIG" help:"Settings file, YAML: the names of these flags as keys."`
+	Config string `placeholder:"FILE" help:"Settings file, YAML: the names of these flags as keys (default: TASKCLUSTER_CONFIG, or else none)."`
 	config.Settings
+}
+
+// load joins flags, environment and file.
+func (f *settingFlags) load(s *session) (config.Settings, []config.Origin, error) {
+	path := f.Config
+	if path == "" {
+		path = s.getenv("TASKCLUSTER_CONFIG")
+	}
+	return config.Load(f.Settings, path, s.getenv)
 }
 
 type configExplainCommand struct {
@@ -22,14 +31,17 @@ type configExplainCommand struct {
 }
 
 func (*configExplainCommand) Help() string {
-	return "Flags win over the environment (TASKCLUSTER_DATA_DIR for --data-dir), the environment over the file, the file over the default. Secrets are not shown.\n\n" + examples(
+	return `Flags win over the environment (TASKCLUSTER_DATA_DIR for --data-dir), the
+environment over the file, the file over the default. Secrets are not shown.
+
+` + examples(
 		"taskcluster config explain",
 		"taskcluster config explain --config taskcluster.yml --json")
 }
 
 // Run prints settings with their origins.
 func (c *configExplainCommand) Run(s *session) error {
-	_, origins, err := config.Load(c.Settings, c.Config, s.getenv)
+	_, origins, err := c.load(s)
 	if err != nil {
 		return err
 	}
@@ -58,7 +70,7 @@ func (*configShowCommand) Help() string {
 
 // Run prints the values that are set.
 func (c *configShowCommand) Run(s *session) error {
-	_, origins, err := config.Load(c.Settings, c.Config, s.getenv)
+	_, origins, err := c.load(s)
 	if err != nil {
 		return err
 	}

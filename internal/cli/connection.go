@@ -53,6 +53,7 @@ func (r *remote) config(s *session) (client.Config, error) {
 			Certificate: s.getenv(envCertificate),
 		},
 		UserAgent: "taskcluster-cli",
+		Sleep:     s.sleep,
 	}
 	if cfg.Credentials.ClientID == "" {
 		cfg.Credentials = client.Credentials{}

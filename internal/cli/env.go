@@ -17,7 +17,10 @@ type envCommand struct {
 }
 
 func (*envCommand) Help() string {
-	return "Prints the access token of the root client, which may do everything. With --json it prints an object.\n\n" + examples(
+	return `Prints the access token of the root client, which may do everything. With
+--json it prints an object.
+
+` + examples(
 		`eval "$(taskcluster env)"`,
 		"taskcluster env --data-dir /var/lib/taskcluster",
 		"taskcluster env --check")

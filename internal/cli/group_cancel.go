@@ -22,7 +22,10 @@ type groupCancelCommand struct {
 }
 
 func (*groupCancelCommand) Help() string {
-	return "Asks before it cancels, unless --force is given. Tasks that are created later are not cancelled.\n\n" + examples(
+	return `Asks before it cancels, unless --force is given. Tasks that are created later
+are not cancelled.
+
+` + examples(
 		"taskcluster group cancel fN1SbArXTPSVFNUvaOlinQ",
 		"taskcluster group cancel --force fN1SbArXTPSVFNUvaOlinQ")
 }

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/term"
 
-	"taskcluster/client"
+	"taskcluster/client/queue"
 	"taskcluster/internal/cli/graph"
 )
 
@@ -35,16 +35,40 @@ type stateEvent struct {
 	text string // for people
 }
 
-func newStateEvent(t *watched, now time.Time) stateEvent {
+func newStateEvent(t *watched) stateEvent {
 	e := stateEvent{Type: "state", Name: t.Name, TaskID: t.ID, State: t.state(), text: t.state()}
-	if t.blockedBy != nil {
+	switch {
+	case t.blockedBy != nil:
 		e.Reason = "needs " + t.blockedBy.Name
 		e.text = "will not start, because " + t.blockedBy.Name + " did not complete"
-	} else if run := latest(t.status); run != nil {
-		e.RunID, e.Reason = &run.RunID, run.ReasonResolved
-		e.text = describeRun(run, client.At(now))
+	case e.State == "unscheduled" && len(t.Needs) > 0:
+		var names []string
+		for _, n := range t.Needs {
+			names = append(names, n.Name)
+		}
+		e.text = "waits for " + strings.Join(names, ", ")
+	case t.status != nil && len(t.status.Runs) > 0:
+		run := latest(t.status)
+		e.RunID, e.Reason, e.text = &run.RunID, run.ReasonResolved, progressText(run)
 	}
 	return e
+}
+
+// progressText says how far a run is.
+func progressText(run *queue.TaskStatusRun) string {
+	text := run.State
+	if run.ReasonResolved != "" && run.ReasonResolved != run.State {
+		text += " (" + run.ReasonResolved + ")"
+	}
+	if run.RunID > 0 {
+		text += fmt.Sprintf(", run %d (%s)", run.RunID, run.ReasonCreated)
+	}
+	if run.State == "running" {
+		text += " on " + run.WorkerGroup + "/" + run.WorkerID
+	} else if !run.Resolved.IsZero() && !run.Started.IsZero() {
+		text += " after " + short(run.Resolved.Sub(run.Started.Time))
+	}
+	return text
 }
 
 // newDisplay chooses: a block that is redrawn on a terminal, else lines. With
@@ -184,17 +208,14 @@ func (d *block) draw(now time.Time) {
 
 // blockText says what a task does.
 func blockText(t *watched, now time.Time) string {
-	if t.blockedBy == nil && (t.status == nil || t.status.State == "unscheduled") {
-		var waiting []string
-		for _, n := range t.Needs {
-			waiting = append(waiting, n.Name)
-		}
-		if len(waiting) > 0 {
-			return "waits for " + strings.Join(waiting, ", ")
-		}
-		return "unscheduled"
+	text := newStateEvent(t).text
+	if t.status == nil {
+		return text
 	}
-	return newStateEvent(t, now).text
+	if run := latest(t.status); run != nil && run.State == "running" {
+		text += " for " + short(now.Sub(run.Started.Time))
+	}
+	return text
 }
 
 // shown picks the tasks that fit, those that need attention first, and keeps

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"taskcluster/internal/app"
-	"taskcluster/internal/config"
 	"taskcluster/internal/obs"
 )
 
@@ -15,10 +14,13 @@ type serveCommand struct {
 }
 
 func (*serveCommand) Help() string {
-	return "Each flag can also be set in the environment (TASKCLUSTER_DATA_DIR for --data-dir) or in the settings file; \"taskcluster config explain\" shows what holds. " +
-		"The first SIGINT or SIGTERM stops in order, a second one at once.\n\n" + examples(
+	return `Each flag can also be set in the environment (TASKCLUSTER_DATA_DIR for
+--data-dir) or in the settings file; "taskcluster config explain" shows what
+holds. The first SIGINT or SIGTERM stops in order, a second one at once.
+
+` + examples(
 		"taskcluster serve --worker",
-		"taskcluster serve --listen 0.0.0.0:80 --root-url https://ci.example.com --data-dir /var/lib/taskcluster",
+		"taskcluster serve --listen 0.0.0.0:80 --root-url https://ci.example.com --data-dir /srv/tc",
 		"taskcluster serve --config taskcluster.yml")
 }
 
@@ -28,7 +30,7 @@ const stopTimeout = time.Minute
 
 // Run serves until it is interrupted.
 func (c *serveCommand) Run(s *session) error {
-	settings, _, err := config.Load(c.Settings, c.Config, s.getenv)
+	settings, _, err := c.load(s)
 	if err != nil {
 		return err
 	}

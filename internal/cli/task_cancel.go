@@ -29,7 +29,7 @@ type taskRerunCommand struct {
 func (*taskRerunCommand) Help() string {
 	return "The task keeps its identifier and gets a new run.\n\n" + examples(
 		"taskcluster task rerun fN1SbArXTPSVFNUvaOlinQ",
-		"taskcluster task rerun fN1SbArXTPSVFNUvaOlinQ && taskcluster task log --follow fN1SbArXTPSVFNUvaOlinQ")
+		"taskcluster task log --follow fN1SbArXTPSVFNUvaOlinQ")
 }
 
 // Run gives a resolved task another run.

@@ -144,7 +144,7 @@ func refused(err error) bool {
 // that have changed.
 func (w *watch) poll(ctx context.Context) (changed []*watched, err error) {
 	var ids []string
-	for _, t := range w.tasks {
+	for _, t := range w.sorted {
 		if t.status == nil || !resolved(t.status.State) {
 			ids = append(ids, t.ID)
 		}
@@ -224,7 +224,7 @@ func (w *watch) follow(ctx context.Context, t *watched) {
 
 // announce shows a task's new state, a final one behind the end of its log.
 func (w *watch) announce(t *watched) {
-	event := newStateEvent(t, w.session.now())
+	event := newStateEvent(t)
 	if w.logs == nil || !resolved(t.status.State) {
 		w.display.state(event)
 		return
