@@ -146,14 +146,14 @@ func (c *consumer) work(ctx context.Context) (more bool, err error) {
 		if matches(c.bindings, &m.Event) {
 			handled = true
 			m.Redelivered = m.Position <= c.maybe
-			if err := c.deliver(ctx, m); err != nil {
+			if done, err := c.deliver(ctx, m); !done {
 				return false, err
 			}
 		}
+		c.at = m.Position
 		if ctx.Err() != nil {
 			return false, nil
 		}
-		c.at = max(c.at, m.Position)
 	}
 	if len(messages) == 0 {
 		return false, nil // the rest was trimmed
@@ -204,30 +204,32 @@ func (c *consumer) save(ctx context.Context) error {
 	return err
 }
 
-// deliver hands a message over until that succeeds, ctx ends, or the message
-// is given up.
-func (c *consumer) deliver(ctx context.Context, m Message) error {
+// deliver hands a message over until that succeeds or the message is given up;
+// it is not done when ctx ends before, or when the store fails.
+func (c *consumer) deliver(ctx context.Context, m Message) (done bool, err error) {
 	l := c.log
 	for attempt := 1; ; attempt++ {
-		err := c.call(ctx, m)
-		if err == nil || ctx.Err() != nil {
-			return nil
+		failure := c.call(ctx, m)
+		if failure == nil {
+			return true, nil
+		}
+		if ctx.Err() != nil {
+			return false, nil
 		}
 		var no rejected
-		if attempt >= l.opts.Attempts || errors.As(err, &no) {
+		if attempt >= l.opts.Attempts || errors.As(failure, &no) {
 			l.opts.Log.Error("an event became a dead letter", "consumer", c.name, "exchange", m.Exchange,
-				"key", m.Key, "position", int64(m.Position), "attempts", attempt, "error", err)
-			return c.bury(ctx, m, attempt, err)
+				"key", m.Key, "position", int64(m.Position), "attempts", attempt, "error", failure)
+			err := c.bury(ctx, m, attempt, failure)
+			return err == nil, err
 		}
 		l.opts.Log.Warn("an event could not be handled and will be tried again", "consumer", c.name, "exchange", m.Exchange,
-			"key", m.Key, "position", int64(m.Position), "attempt", attempt, "error", err)
-		if c.at != c.saved {
-			if err := c.save(ctx); err != nil {
-				return err
-			}
+			"key", m.Key, "position", int64(m.Position), "attempt", attempt, "error", failure)
+		if err := c.save(ctx); err != nil {
+			return false, err
 		}
 		if l.pause(ctx, attempt); ctx.Err() != nil {
-			return nil
+			return false, nil
 		}
 		m.Redelivered = true
 	}

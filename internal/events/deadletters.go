@@ -151,7 +151,7 @@ func (c *consumer) replay(ctx context.Context) error {
 		}
 		last = letter.ID
 		failure := c.call(ctx, letter.Message)
-		if ctx.Err() != nil {
+		if failure != nil && ctx.Err() != nil {
 			return nil
 		}
 		err = l.store.Write(ctx, func(tx *store.Tx) error {
