@@ -11,17 +11,16 @@ import (
 	"taskcluster/internal/store"
 )
 
-// Start runs the background work until the group stops. Callers that wait for
-// work are then sent away with none, so that the server can stop quickly.
+// Start runs the background work until the group stops.
 func (s *Service) Start(g *lifecycle.Group) {
 	g.Go("queue.timers", s.timerLoop)
 	g.Go("queue.releases", s.releaseLoop)
-	g.Go("queue.waiters", func(ctx context.Context) error {
-		<-ctx.Done()
-		close(s.stopping)
-		return nil
-	})
 }
+
+// Drain has every claimWork that waits, now or later, answer at once with no
+// task, so that a server can stop without waiting for the long polls. It may
+// be called more than once.
+func (s *Service) Drain() { s.drain.Do(func() { close(s.stopping) }) }
 
 // alarm tells a loop when to look again. The zero time is never.
 type alarm struct {

@@ -26,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"taskcluster/internal/blob"
@@ -75,7 +76,8 @@ type Service struct {
 	workers  *workerMemory
 	timers   *alarm // wakes the loop of claim expiry and deadlines
 	releases *alarm // wakes the loop that releases many dependents
-	stopping chan struct{}
+	drain    sync.Once
+	stopping chan struct{} // closed by Drain
 }
 
 // New makes the service and rebuilds the order of pending runs.
