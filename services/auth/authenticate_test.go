@@ -366,6 +366,18 @@ func TestCertificate(t *testing.T) {
 		d.signed(d.temporaryFor(c, "", 5*time.Minute, time.Hour, "a:1")).succeeded("issuer")
 		d.signed(d.temporaryFor(c, "", -time.Hour, -5*time.Minute, "a:1")).succeeded("issuer")
 	})
+	t.Run("remembered certificates follow the roles", func(t *testing.T) {
+		follower := d.temporary(d.client("follower", "assume:later"), "", "assume:later")
+		if got := d.signed(follower).succeeded("follower").strings("scopes"); slices.Contains(got, "granted") {
+			t.Errorf("%q", got)
+		}
+		d.role("later", "granted")
+		d.signed(follower).succeeded("follower", "granted")
+		d.call(d.root(), "DELETE", "/roles/later", nil).want(204)
+		if got := d.signed(follower).succeeded("follower").strings("scopes"); slices.Contains(got, "granted") {
+			t.Errorf("%q", got)
+		}
+	})
 	t.Run("remembered certificates are checked again", func(t *testing.T) {
 		temporary := d.temporaryFor(c, "named/x", 0, time.Hour, "a:1")
 		d.signed(temporary).succeeded("named/x")
