@@ -116,18 +116,13 @@ func (s *Store) Read(ctx context.Context, fn func(*Tx) error) error {
 		return err
 	}
 	tx := Tx{conn: conn, ctx: ctx, clock: s.clock, readOnly: true}
-	defer func() {
-		tx.closeRows()
-		tx.conn = nil
-		s.statements.Add(tx.statements)
-		if err := conn.Rollback(); err != nil {
-			s.log.Error("a read transaction could not be ended", "error", err)
-		}
-	}()
-	if err := contain(func() error { return fn(&tx) }); err != nil {
-		return err
+	err = tx.run(fn)
+	s.logPanic(err)
+	s.statements.Add(tx.statements)
+	if err := conn.Rollback(); err != nil {
+		s.log.Error("a read transaction could not be ended", "error", err)
 	}
-	return tx.failed
+	return err
 }
 
 // Describe prepares a statement without running it, and returns its number of

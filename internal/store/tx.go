@@ -21,6 +21,7 @@ type Tx struct {
 	clock    clock.Clock
 	now      clock.Time
 	readOnly bool
+	live     bool // a function runs that it was handed to
 
 	dirty  bool  // something was written, or memory may have been touched, since the operation began
 	failed error // the first statement that failed since the operation began
@@ -128,7 +129,7 @@ func (tx *Tx) hook(name string) bool {
 
 // prepare converts the arguments and counts the statement.
 func (tx *Tx) prepare(q *Stmt, args []any) error {
-	if tx.conn == nil {
+	if !tx.live {
 		return errors.New("a transaction was used outside its function")
 	}
 	if tx.ctx != nil && tx.ctx.Err() != nil {
@@ -161,9 +162,10 @@ func (tx *Tx) fail(q *Stmt, err error) error {
 
 // run is one operation in a shared transaction.
 func (tx *Tx) run(fn func(*Tx) error) error {
-	tx.dirty, tx.failed = false, nil
+	tx.dirty, tx.failed, tx.live = false, nil, true
 	err := contain(func() error { return fn(tx) })
 	tx.closeRows()
+	tx.live = false
 	if tx.failed != nil && (err == nil || errFatal(tx.failed)) {
 		err = tx.failed
 	}

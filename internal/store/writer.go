@@ -172,14 +172,14 @@ func (w *writer) take(ops []*operation) (taken []*operation, stopped bool) {
 // first, without changing the order otherwise.
 func (w *writer) group(ops []*operation) []unit {
 	units := w.units[:0]
-	for _, op := range ops {
+	for i, op := range ops {
 		if op.batch != nil {
 			if i := slices.IndexFunc(units, func(u unit) bool { return u.ops[0].batch == op.batch }); i >= 0 {
 				units[i].ops = append(units[i].ops, op)
 				continue
 			}
 		}
-		units = append(units, unit{[]*operation{op}})
+		units = append(units, unit{ops[i : i+1 : i+1]})
 	}
 	w.units = units
 	return units
@@ -194,17 +194,17 @@ func (w *writer) process(units []unit) {
 		switch {
 		case err == nil:
 			return
-		case errFatal(err):
+		case culprit == everybody:
 			for _, u := range units {
 				u.answer(err)
 			}
 			return
-		case culprit < 0 && len(units) == 1 && len(units[0].ops) == 1:
+		case culprit == somebody && len(units) == 1 && len(units[0].ops) == 1:
 			units[0].answer(err)
 			return
-		case culprit < 0 && len(units) == 1:
+		case culprit == somebody && len(units) == 1:
 			units = units[0].split()
-		case culprit < 0:
+		case culprit == somebody:
 			// The commit failed for nobody in particular: halve, to find who.
 			half := len(units) / 2
 			w.process(units[:half])
@@ -227,14 +227,21 @@ func (w *writer) alone(u unit, err error) {
 		u.answer(err)
 		return
 	}
-	if culprit, err := w.attempt([]unit{u}); culprit >= 0 || err != nil {
+	if _, err := w.attempt([]unit{u}); err != nil {
 		u.answer(err)
 	}
 }
 
-// attempt runs the units in one transaction. It returns the index of the unit
-// whose failure had to undo it, or -1 and the error that befell them all. With
-// no error every unit has its outcome.
+// Whose fault it is that a transaction failed, when it is not the unit of
+// a known index.
+const (
+	somebody  = -1 // one of them, who is not known
+	everybody = -2 // nobody's: the database cannot serve any of them
+)
+
+// attempt runs the units in one transaction. Without an error each has its
+// outcome. Otherwise the transaction was undone, and culprit is the index of
+// the unit that caused it, or somebody, or everybody.
 func (w *writer) attempt(units []unit) (culprit int, err error) {
 	s, tx := w.store, &w.tx
 	defer func() {
@@ -243,58 +250,57 @@ func (w *writer) attempt(units []unit) (culprit int, err error) {
 		tx.reset()
 	}()
 	if err := tx.conn.Begin(); err != nil {
-		return -1, err
+		return everybody, err
 	}
-	rollback := func() {
+	undo := func(culprit int, err error) (int, error) {
+		s.logPanic(err)
 		s.rollbacks.Add(1)
+		if errFatal(tx.failed) {
+			culprit = everybody
+		}
 		if err := tx.conn.Rollback(); err != nil {
 			s.log.Error("a transaction could not be undone", "error", err)
 		}
+		return culprit, err
 	}
-	answered := int64(0)
-	for i := 0; i < len(units); i++ {
-		u := units[i]
+	for i, u := range units {
 		err := u.run(tx)
 		if err != nil && tx.dirty {
-			s.logPanic(err)
-			rollback()
-			return i, err
-		}
-		if err != nil && len(u.ops) > 1 {
-			// It wrote nothing: its items can be tried where we stand.
-			parts := u.split()
-			for _, part := range parts {
-				if err := part.run(tx); err != nil && tx.dirty {
-					s.logPanic(err)
-					rollback()
-					return i, err
-				} else {
-					part.answer(err)
-				}
-			}
-			continue
+			return undo(i, err)
 		}
 		u.answer(err)
-		if err == nil {
-			answered += int64(len(u.ops))
+		if err == nil || len(u.ops) == 1 {
+			continue
+		}
+		// The slice wrote nothing: its items can be tried where we stand.
+		for _, part := range u.split() {
+			err := part.run(tx)
+			if err != nil && tx.dirty {
+				return undo(i, err)
+			}
+			part.answer(err)
 		}
 	}
 	// A hook may add further hooks.
 	for i := 0; i < len(tx.beforeCommit); i++ {
 		if err := tx.run(tx.beforeCommit[i]); err != nil {
-			s.logPanic(err)
-			rollback()
-			return -1, err
+			return undo(somebody, err)
 		}
 	}
 	if err := tx.conn.Commit(); err != nil {
-		rollback()
-		return -1, err
+		tx.failed = err
+		return undo(somebody, err)
 	}
 	s.commits.Add(1)
-	s.operations.Add(answered)
+	for _, u := range units {
+		for _, op := range u.ops {
+			if op.err == nil {
+				s.operations.Add(1)
+			}
+		}
+	}
 	for _, fn := range tx.onCommit {
 		s.logPanic(contain(func() error { fn(); return nil }))
 	}
-	return -1, nil
+	return 0, nil
 }

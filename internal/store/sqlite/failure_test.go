@@ -199,7 +199,7 @@ func TestFiles(t *testing.T) {
 func TestLogStaysShort(t *testing.T) {
 	s, dir := openAt(t, store.Options{})
 	var wg sync.WaitGroup
-	const total = 384 << 20
+	const total = 256 << 20
 	for range 2 {
 		wg.Go(func() {
 			for range total / 2 / (1 << 20) {

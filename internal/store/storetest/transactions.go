@@ -254,6 +254,12 @@ func (s suite) transactions(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := leaked.Exec(stmt.get, "a"); err == nil {
+			t.Error("a read transaction works after its end")
+		}
+		if err := db.Write(ctx, func(tx *store.Tx) error { leaked = tx; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := leaked.Exec(stmt.get, "a"); err == nil {
 			t.Error("a transaction works after its end")
 		}
 	})

@@ -1,0 +1,99 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"testing"
+
+	"taskcluster/internal/clock"
+)
+
+// fakeConn is a connection that fails as a test wants.
+type fakeConn struct {
+	begin, commit error
+	bad           string   // a commit fails while this was executed
+	executed      []string // in this transaction
+	stored        []string
+}
+
+func (c *fakeConn) Begin() error { c.executed = nil; return c.begin }
+func (c *fakeConn) Commit() error {
+	if c.commit != nil {
+		return c.commit
+	}
+	if slices.Contains(c.executed, c.bad) {
+		return errors.New("a deferred constraint")
+	}
+	c.stored = append(c.stored, c.executed...)
+	return nil
+}
+func (c *fakeConn) Rollback() error { c.executed = nil; return nil }
+func (c *fakeConn) Exec(_ *Stmt, args []Value) (int64, error) {
+	c.executed = append(c.executed, args[0].Text)
+	return 1, nil
+}
+func (c *fakeConn) Query(*Stmt, []Value) (Cursor, error) { return nil, errors.ErrUnsupported }
+func (c *fakeConn) Describe(*Stmt) (int, int, error)     { return 0, 0, errors.ErrUnsupported }
+func (c *fakeConn) Script(string) error                  { return errors.ErrUnsupported }
+
+type fakeEngine struct{ conn *fakeConn }
+
+func (e fakeEngine) Dialect() string                      { return SQLite }
+func (e fakeEngine) Where() string                        { return "a fake" }
+func (e fakeEngine) Writer() Conn                         { return e.conn }
+func (e fakeEngine) Reader(context.Context) (Conn, error) { return nil, errors.ErrUnsupported }
+func (e fakeEngine) Release(Conn)                         {}
+func (e fakeEngine) Rest()                                {}
+func (e fakeEngine) Close() error                         { return nil }
+
+var fakePut = SQL(`INSERT INTO fake VALUES (?)`)
+
+// TestCommitFails: nobody is acknowledged whose data is not stored, nobody
+// fails for another, and hooks run for those only who are acknowledged.
+func TestCommitFails(t *testing.T) {
+	full := fmt.Errorf("%w (SQLite: database or disk is full)", ErrDiskFull)
+	for name, c := range map[string]struct {
+		conn   fakeConn
+		failed func(i int) bool
+		is     error
+	}{
+		"disk full at commit":      {fakeConn{commit: full}, func(int) bool { return true }, ErrDiskFull},
+		"no transaction can begin": {fakeConn{begin: ErrIO}, func(int) bool { return true }, ErrIO},
+		"one breaks the commit":    {fakeConn{bad: "5"}, func(i int) bool { return i == 5 }, nil},
+		"nothing fails":            {fakeConn{}, func(int) bool { return false }, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &Store{engine: fakeEngine{&c.conn}, clock: clock.Real{}, log: slog.New(slog.DiscardHandler)}
+			s.writer = &writer{store: s, max: 512, wake: make(chan struct{}, 1), done: make(chan struct{})}
+			s.writer.tx = Tx{conn: &c.conn, clock: s.clock}
+			ops := make([]*operation, 11)
+			var hooks []string
+			for i := range ops {
+				ops[i] = &operation{fn: func(tx *Tx) error {
+					tx.OnCommit(func() { hooks = append(hooks, fmt.Sprint(i)) })
+					_, err := tx.Exec(fakePut, fmt.Sprint(i))
+					return err
+				}}
+			}
+			s.writer.process(s.writer.group(ops))
+			var acknowledged []string
+			for i, op := range ops {
+				if failed := c.failed(i); failed != (op.err != nil) || failed && c.is != nil && !errors.Is(op.err, c.is) {
+					t.Errorf("operation %d: %v", i, op.err)
+				}
+				if op.err == nil {
+					acknowledged = append(acknowledged, fmt.Sprint(i))
+				}
+			}
+			if !slices.Equal(acknowledged, c.conn.stored) || !slices.Equal(acknowledged, hooks) {
+				t.Errorf("acknowledged %v, stored %v, hooks %v", acknowledged, c.conn.stored, hooks)
+			}
+			if n := s.Stats().Operations; n != int64(len(acknowledged)) {
+				t.Errorf("%d operations are counted, %d acknowledged", n, len(acknowledged))
+			}
+		})
+	}
+}
