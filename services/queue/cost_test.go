@@ -1,0 +1,286 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"taskcluster/internal/slugid"
+	"taskcluster/internal/store"
+)
+
+// What an operation costs in statements and allocations is asserted; time is
+// for the benchmarks.
+
+func noAudit(*store.Tx) {}
+
+// body is a valid createTask payload with its defaults.
+func (d *deployment) body(changes ...map[string]any) []byte {
+	d.t.Helper()
+	text, err := json.Marshal(d.definition(changes...))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	sc, err := d.schemas.Schema("queue", "v1/create-task-request.json#")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	doc, problems, err := sc.Accept(text)
+	if err != nil || problems != nil {
+		d.t.Fatal(err, problems)
+	}
+	return doc
+}
+
+func (d *deployment) creation(body []byte, group slugid.ID) *creation {
+	def, err := parseDefinition(slugid.New(), body)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if !group.IsZero() {
+		def.group = group
+	}
+	item := &creation{def: def, audit: noAudit}
+	item.text, item.at = def.text()
+	return item
+}
+
+// inOneCommit runs n operations that share a transaction, and returns the
+// number of statements.
+func (d *deployment) inOneCommit(n int, op func(i int) error) int64 {
+	d.t.Helper()
+	release := make(chan struct{})
+	entered := make(chan struct{})
+	var blocker, all sync.WaitGroup
+	blocker.Go(func() {
+		_ = d.store.Write(context.Background(), func(*store.Tx) error {
+			close(entered)
+			<-release
+			return nil
+		})
+	})
+	<-entered
+	before := d.store.Stats()
+	var started atomic.Int64
+	for i := range n {
+		all.Go(func() {
+			started.Add(1)
+			if err := op(i); err != nil {
+				d.t.Error(err)
+			}
+		})
+	}
+	eventually(d.t, "all have begun", func() bool { return started.Load() == int64(n) })
+	time.Sleep(20 * time.Millisecond) // they are in line now; if one is not, the test sees another commit
+	close(release)
+	blocker.Wait()
+	all.Wait()
+	after := d.store.Stats()
+	if commits := after.Commits - before.Commits; commits != 2 {
+		d.t.Logf("%d operations took %d commits", n, commits-1)
+	}
+	return after.Statements - before.Statements
+}
+
+func TestStatementsPerOperation(t *testing.T) {
+	const n = 64
+	d := deploy(t)
+	body := d.body()
+	group := slugid.New()
+	w := workerName{"wg", "w"}
+	if err := d.queue.see(t.Context(), testQueue, w); err != nil {
+		t.Fatal(err)
+	}
+	create := func(group slugid.ID) ([]slugid.ID, int64) {
+		items := make([]*creation, n)
+		ids := make([]slugid.ID, n)
+		for i := range items {
+			items[i] = d.creation(body, group)
+			ids[i] = items[i].def.id
+		}
+		return ids, d.inOneCommit(n, func(i int) error { return d.queue.creates.Do(context.Background(), items[i]) })
+	}
+	report := func(ids []slugid.ID) int64 {
+		return d.inOneCommit(n, func(i int) error {
+			item := &resolution{id: ids[i], state: completed, why: reasonCompleted, audit: noAudit}
+			if err := d.queue.resolves.Do(context.Background(), item); err != nil {
+				return err
+			}
+			return item.refusal
+		})
+	}
+	claim := func(each int) int64 {
+		return d.inOneCommit(n/each, func(int) error {
+			claims, err := d.queue.waitForWork(context.Background(), testQueue, w, each, noAudit)
+			if err == nil && len(claims) != each {
+				err = fmt.Errorf("%d claims", len(claims))
+			}
+			return err
+		})
+	}
+	check := func(what string, statements int64, per float64, fixed int64) {
+		t.Helper()
+		most := int64(per*n) + fixed
+		t.Logf("%s: %d statements for %d tasks", what, statements, n)
+		if statements > most {
+			t.Errorf("%s: %d statements for %d tasks, at most %d are allowed", what, statements, n, most)
+		}
+	}
+	const perCommit = 2 // events and counters
+	ids, statements := create(slugid.ID{})
+	check("create, groups of their own", statements, 3, perCommit)
+	check("claim one each", claim(1), 3, perCommit)
+	check("complete, groups of their own", report(ids), 3, perCommit)
+	ids, statements = create(group)
+	check("create, one group", statements, 2, perCommit+1)
+	check("claim 32 each", claim(32), 2+1./32, perCommit)
+	check("complete, one group", report(ids), 2, perCommit+1)
+}
+
+func TestAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates, too")
+	}
+	d := deploy(t)
+	body := d.body(with{"tags": with{"a": "b"}})
+	w := workerName{"wg", "w"}
+	if err := d.queue.see(t.Context(), testQueue, w); err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	check := func(what string, most float64, f func()) {
+		t.Helper()
+		got := testing.AllocsPerRun(200, f)
+		t.Logf("%s: %.0f allocations", what, got)
+		if got > most {
+			t.Errorf("%s: %.0f allocations, at most %.0f are allowed", what, got, most)
+		}
+	}
+	var ids []slugid.ID
+	check("create", 60, func() {
+		item := d.creation(body, slugid.ID{})
+		if err := d.queue.creates.Do(ctx, item); err != nil || item.refusal != nil {
+			t.Fatal(err, item.refusal)
+		}
+		ids = append(ids, item.def.id)
+	})
+	check("claim, with credentials", 90, func() {
+		claims, err := d.queue.waitForWork(ctx, testQueue, w, 1, noAudit)
+		if err != nil || len(claims) != 1 {
+			t.Fatal(err, claims)
+		}
+		if _, err := d.queue.appendClaim(nil, &claims[0]); err != nil {
+			t.Fatal(err)
+		}
+	})
+	i := 0
+	check("complete", 45, func() {
+		item := &resolution{id: ids[i], state: completed, why: reasonCompleted, audit: noAudit}
+		if err := d.queue.resolves.Do(ctx, item); err != nil || item.refusal != nil {
+			t.Fatal(err, item.refusal)
+		}
+		i++
+	})
+	check("status", 40, func() {
+		if _, err := d.queue.readTask(ctx, ids[0]); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// BenchmarkQueue measures creations, claims and completions below HTTP, durable
+// on the file system of the test directory, by 32 callers at a time.
+func BenchmarkQueue(b *testing.B) {
+	const callers = 32
+	d := deploy(b)
+	body := d.body()
+	ctx := context.Background()
+	workers := make([]workerName, callers)
+	for i := range workers {
+		workers[i] = workerName{"wg", fmt.Sprint("w", i)}
+		if err := d.queue.see(ctx, testQueue, workers[i]); err != nil {
+			b.Fatal(err)
+		}
+	}
+	parallel := func(b *testing.B, op func(caller int) error) {
+		var left atomic.Int64
+		left.Store(int64(b.N))
+		var all sync.WaitGroup
+		b.ReportAllocs()
+		b.ResetTimer()
+		for caller := range callers {
+			all.Go(func() {
+				for left.Add(-1) >= 0 {
+					if err := op(caller); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		}
+		all.Wait()
+		b.StopTimer()
+		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "ops/s")
+	}
+	ids := make(chan slugid.ID, 1<<22)
+	create := func(int) error {
+		item := d.creation(body, slugid.ID{})
+		if err := d.queue.creates.Do(ctx, item); err != nil {
+			return err
+		}
+		return item.refusal
+	}
+	claim := func(n int) func(int) error {
+		return func(caller int) error {
+			claims, err := d.queue.waitForWork(ctx, testQueue, workers[caller], n, noAudit)
+			for i := range claims {
+				if _, err := d.queue.appendClaim(nil, &claims[i]); err != nil {
+					return err
+				}
+				ids <- claims[i].task.id
+			}
+			return err
+		}
+	}
+	fill := func(b *testing.B, n int) {
+		var all sync.WaitGroup
+		for range callers {
+			all.Go(func() {
+				for range n/callers + 1 {
+					_ = create(0)
+				}
+			})
+		}
+		all.Wait()
+	}
+	b.Run("create", func(b *testing.B) { parallel(b, create) })
+	b.Run("claim1", func(b *testing.B) {
+		fill(b, b.N)
+		parallel(b, claim(1))
+	})
+	b.Run("claim32", func(b *testing.B) {
+		fill(b, b.N*32)
+		parallel(b, claim(32))
+	})
+	b.Run("complete", func(b *testing.B) {
+		for len(ids) < b.N {
+			fill(b, 1024)
+			for range 32 {
+				if err := claim(32)(0); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+		parallel(b, func(int) error {
+			item := &resolution{id: <-ids, state: completed, why: reasonCompleted, audit: noAudit}
+			if err := d.queue.resolves.Do(ctx, item); err != nil {
+				return err
+			}
+			return item.refusal
+		})
+	})
+}
