@@ -58,6 +58,7 @@ var ErrPortInUse = errors.New("the address is in use")
 // New builds the program. It opens the data directory and the listening socket,
 // so that what is wrong with either is found before anything is served.
 func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *App, err error) {
+	tuneMemory()
 	a := &App{settings: settings, log: log}
 	defer func() {
 		if err != nil {
@@ -102,6 +103,7 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 	a.auth, err = auth.New(auth.Config{
 		Store: a.store, Log: eventLog, Keys: keys, Logger: log,
 		StaticClients: staticClients(keys, a.token),
+		Alone:         true, // SQLite belongs to one process
 	})
 	if err != nil {
 		return nil, err
