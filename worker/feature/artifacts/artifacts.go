@@ -4,6 +4,7 @@
 package artifacts
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +13,6 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -89,7 +89,9 @@ func Upload(ctx context.Context, run *task.Run, u *upload.Uploader, reserved ...
 	}
 	root, err := os.OpenRoot(run.Dir)
 	if err != nil {
-		return task.Fail(task.Failed, fmt.Errorf("the task's directory is gone: %w", err))
+		err = task.Fail(task.Failed, fmt.Errorf("the task's directory is gone: %w", err))
+		run.Log.Errorf("%v", err)
+		return err
 	}
 	defer root.Close()
 	taken := map[string]bool{}
@@ -115,11 +117,10 @@ func Upload(ctx context.Context, run *task.Run, u *upload.Uploader, reserved ...
 	}
 	g.Wait()
 	var first error
-	var once sync.Once
 	for _, err := range failures {
 		if err != nil {
-			once.Do(func() { first = err })
 			run.Log.Errorf("%v", err)
+			first = cmp.Or(first, err)
 		}
 	}
 	return first
