@@ -67,6 +67,7 @@ func FuzzRenumber(f *testing.F) {
 	for _, seed := range []string{"0", "1'?'2\"?3*/?4\n?5$?6\\'?7a?0", "0000", "1''?5$$", "6\\"} {
 		f.Add(seed)
 	}
+	parts, marks := regexp.MustCompile(`[0-7][^0-7]*`), regexp.MustCompile(`[?$0-9]`)
 	f.Fuzz(func(t *testing.T, raw string) {
 		raw = strings.ToValidUTF8(raw, "")
 		drop := func(s, chars string) string {
@@ -79,7 +80,7 @@ func FuzzRenumber(f *testing.F) {
 		}
 		var text, want strings.Builder
 		n := 0
-		for _, part := range regexp.MustCompile(`[0-7][^0-7]*`).FindAllString(raw, -1) {
+		for _, part := range parts.FindAllString(raw, -1) {
 			inner := part[1:] + "?"
 			switch part[0] {
 			case '0':
@@ -108,7 +109,6 @@ func FuzzRenumber(f *testing.F) {
 		if got := store.Renumber(text.String()); got != want.String() {
 			t.Fatalf("%q became %q, want %q", text.String(), got, want.String())
 		}
-		marks := regexp.MustCompile(`[?$0-9]`)
 		if got := store.Renumber(raw); marks.ReplaceAllString(got, "") != marks.ReplaceAllString(raw, "") {
 			t.Fatalf("%q became %q", raw, got)
 		}

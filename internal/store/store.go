@@ -57,6 +57,7 @@ type Store struct {
 	clock  clock.Clock
 	log    *slog.Logger
 	writer *writer
+	readTx sync.Pool // of *Tx, with their scratch space
 
 	closing sync.Once
 	closed  error
@@ -83,6 +84,7 @@ func New(ctx context.Context, engine Engine, opts Options) (*Store, error) {
 		return nil, err
 	}
 	s.writer = newWriter(s, opts.MaxBatch)
+	s.readTx.New = func() any { return &Tx{clock: s.clock, readOnly: true} }
 	return s, nil
 }
 
@@ -115,10 +117,14 @@ func (s *Store) Read(ctx context.Context, fn func(*Tx) error) error {
 	if err := conn.Begin(); err != nil {
 		return err
 	}
-	tx := Tx{conn: conn, ctx: ctx, clock: s.clock, readOnly: true}
+	tx := s.readTx.Get().(*Tx)
+	tx.conn, tx.ctx = conn, ctx
 	err = tx.run(fn)
 	s.logPanic(err)
 	s.statements.Add(tx.statements)
+	tx.reset()
+	tx.conn, tx.ctx, tx.statements = nil, nil, 0
+	s.readTx.Put(tx)
 	if err := conn.Rollback(); err != nil {
 		s.log.Error("a read transaction could not be ended", "error", err)
 	}

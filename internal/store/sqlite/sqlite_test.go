@@ -101,6 +101,47 @@ func BenchmarkGroupCommit(b *testing.B) {
 	}
 }
 
+// BenchmarkWrite is BenchmarkGroupCommit for functions instead of batches.
+func BenchmarkWrite(b *testing.B) {
+	s, _ := openAt(b, store.Options{})
+	b.ReportAllocs()
+	b.SetParallelism(256) // 512 writers on two processors
+	b.RunParallel(func(pb *testing.PB) {
+		slug, body := slugid.New(), make([]byte, 300)
+		var id, n int64
+		var name string
+		write := func(tx *store.Tx) error {
+			if err := tx.Row(benchStmt.insert, slug, body, tx.Now()).Scan(&id); err != nil {
+				return err
+			}
+			if _, err := tx.Exec(benchStmt.update, 1); err != nil {
+				return err
+			}
+			return tx.Row(benchStmt.get, 1).Scan(&n, &name)
+		}
+		for pb.Next() {
+			if err := s.Write(b.Context(), write); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "ops/s")
+}
+
+func BenchmarkRead(b *testing.B) {
+	s, _ := openAt(b, store.Options{})
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		var n int64
+		var name string
+		for pb.Next() {
+			if err := s.Read(b.Context(), func(tx *store.Tx) error { return tx.Row(benchStmt.get, 1).Scan(&n, &name) }); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}
+
 func TestConformance(t *testing.T) {
 	storetest.Run(t, storetest.Opener{
 		New:  func(t testing.TB) string { return filepath.Join(t.TempDir(), "db") },

@@ -326,7 +326,7 @@ func (s suite) cancellation(t *testing.T) {
 	}
 }
 
-// counts: statements, and no allocations per statement.
+// counts: what Stats says.
 func (s suite) counts(t *testing.T) {
 	db := s.open(t, store.Options{})
 	before := db.Stats()
