@@ -111,6 +111,10 @@ func testService() Service {
 			m("nothing", "DELETE", "/nothing", func(*Call) (any, error) { return nil, nil }),
 			m("boom", "GET", "/boom", func(*Call) (any, error) { return nil, errors.New("the password is hunter2") }),
 			m("panic", "GET", "/panic", func(*Call) (any, error) { panic("hunter2") }),
+			m("patient", "GET", "/patient", func(c *Call) (any, error) {
+				<-c.Context.Done()
+				return nil, context.Cause(c.Context)
+			}),
 			m("big", "GET", "/big", func(*Call) (any, error) {
 				return map[string]string{"x": strings.Repeat("y", 5000)}, nil
 			}),
@@ -435,6 +439,21 @@ func TestTableMistakesAreFoundAtStart(t *testing.T) {
 	}
 }
 
+// TestClientGone: a caller who hangs up is not an incident.
+func TestClientGone(t *testing.T) {
+	s, _ := newTestServer(t)
+	var log bytes.Buffer
+	s.log = slog.New(slog.NewTextHandler(&log, nil))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r := httptest.NewRequest("GET", "http://tc.test/api/test/v1/patient", nil).WithContext(ctx)
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	if w.Body.Len() != 0 || log.Len() != 0 {
+		t.Errorf("answer %q, log %q", w.Body, log.String())
+	}
+}
+
 // TestRefusalsOfTheHTTPServer sends what no handler ever sees.
 func TestRefusalsOfTheHTTPServer(t *testing.T) {
 	s, _ := newTestServer(t)
@@ -482,7 +501,7 @@ func FuzzRequest(f *testing.F) {
 		r.Header["Authorization"] = []string{authorization}
 		r.Header["Content-Type"] = []string{"application/json"}
 		w := httptest.NewRecorder()
-		if strings.HasPrefix(path, "/boom") || strings.HasPrefix(path, "/panic") || strings.HasPrefix(path, "/deferred/forget") {
+		if strings.HasPrefix(path, "/patient") || strings.HasPrefix(path, "/boom") || strings.HasPrefix(path, "/panic") || strings.HasPrefix(path, "/deferred/forget") {
 			return // these fail on purpose
 		}
 		s.serveAPI(w, r, "test/v1"+path)

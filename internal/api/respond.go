@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -117,9 +118,16 @@ type requestInfo struct {
 	Time    string            `json:"time"`
 }
 
+// statusClientGone stands for a request whose sender went away before the
+// answer. It is seen in metrics and logs only.
+const statusClientGone = 499
+
 // writeError answers in the published error format. What is not a *tcerr.Error
 // is logged with an incident id, and only the id reaches the caller.
 func (s *Server) writeError(c *Call, w http.ResponseWriter, err error) int {
+	if c.Context.Err() != nil && errors.Is(err, context.Canceled) {
+		return statusClientGone
+	}
 	var e *tcerr.Error
 	if !errors.As(err, &e) || e.Code == tcerr.InternalServerError {
 		incident := newUUID()

@@ -295,6 +295,7 @@ func (s *Server) logCall(c *Call, status int, took time.Duration) {
 	switch {
 	case status >= 500:
 		level = slog.LevelError
+	case status == statusClientGone:
 	case status >= 400:
 		level = slog.LevelInfo
 	}

@@ -39,6 +39,7 @@ type commands struct {
 	Group      groupCommands     `cmd:"" help:"Look at and cancel a task group."`
 	Env        envCommand        `cmd:"" help:"Print the settings that clients need, for the shell."`
 	Config     configCommands    `cmd:"" help:"Show the settings of serve."`
+	Bench      benchCommand      `cmd:"" help:"Measure a deployment, and print JSON."`
 	Version    versionCommand    `cmd:"" help:"Print the version."`
 	Completion completionCommand `cmd:"" help:"Print a completion script for a shell."`
 	Help       helpCommand       `cmd:"" help:"Explain a command, with examples."`

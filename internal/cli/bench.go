@@ -1,0 +1,59 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"taskcluster/internal/bench"
+)
+
+type benchCommand struct {
+	remote
+	Self     bool   `help:"Start a deployment of its own and measure that, also how fast it starts."`
+	Dir      string `placeholder:"DIR" help:"With --self: where its data goes for the time being (default: the system's directory for temporary files)."`
+	Clients  int    `default:"32" placeholder:"N" help:"Parallel connections (default: ${default})."`
+	Parked   int    `default:"1000" placeholder:"N" help:"Workers that wait for tasks in the last part (default: ${default})."`
+	Duration span   `default:"5s" placeholder:"SPAN" help:"Time for each part (default: ${default})."`
+}
+
+func (*benchCommand) Help() string {
+	return `Measures how many tasks a deployment creates, hands out and resolves per second,
+how long each call takes, what it costs the server, and how soon a waiting worker
+is woken. The report is JSON. Tasks are created in the task queues bench/… of the
+deployment and stay there until they expire: measure a deployment for that purpose,
+or use --self. The generator shares the machine; the load average is in the report.
+
+` + examples("taskcluster bench --self", "taskcluster bench --clients 128 --duration 10s")
+}
+
+// Run measures and prints the report.
+func (c *benchCommand) Run(s *session) error {
+	if c.Clients < 1 || c.Parked < 1 || c.Duration < span(time.Second) {
+		return usageError("--clients and --parked must be at least 1, --duration at least 1s")
+	}
+	o := bench.Options{
+		Clients: c.Clients, Parked: c.Parked, Duration: time.Duration(c.Duration),
+		Progress: func(part string) { fmt.Fprintf(s.stderr, "measuring %s …\n", part) },
+	}
+	var rep *bench.Report
+	if c.Self {
+		binary, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		if rep, err = bench.Self(s.ctx, binary, c.Dir, o); err != nil {
+			return err
+		}
+		return s.printJSON(rep)
+	}
+	cfg, err := c.config(s)
+	if err != nil {
+		return err
+	}
+	o.RootURL, o.Credentials = cfg.RootURL, cfg.Credentials
+	if rep, err = bench.Run(s.ctx, o); err != nil {
+		return err
+	}
+	return s.printJSON(rep)
+}
