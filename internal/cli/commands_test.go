@@ -15,6 +15,7 @@ const (
 	idA   = "AAAAAAAAQACAAAAAAAAAAA"
 	idB   = "BBBBBBBBQBCBBBBBBBBBBA"
 	idC   = "CCCCCCCCQCCCCCCCCCCCCA"
+	idD   = "DDDDDDDDQDCDDDDDDDDDDA"
 	group = "VQ6EAOKbQdSnFkRmVUQAAA"
 )
 
@@ -62,6 +63,10 @@ func TestTaskDefCancelRerun(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	contains(t, "JSON", f.command("", "task", "cancel", idA, "--json").stdout, `"reasonResolved": "canceled"`)
+	f.add(idB, group, "two", "failed")
+	if r := f.command("", "task", "cancel", idB); r.stdout != idB+" is failed: it was resolved before\n" || r.status != 0 {
+		t.Errorf("%+v", r)
+	}
 }
 
 func TestTaskLog(t *testing.T) {
@@ -160,6 +165,10 @@ func TestGroup(t *testing.T) {
 	f.add(idA, group, "one\x1b[2J", "completed")
 	f.add(idB, group, "two", "running")
 	f.add(idC, group, "three", "unscheduled")
+	f.add(idD, idA, "overdue", "pending")
+	if r := f.command("", "group", "cancel", "-f", idA); r.status != 0 || r.stdout != "0 tasks cancelled\n" {
+		t.Errorf("a task past its deadline is let be: %+v", r)
+	}
 	want := "TASKID                  STATE        RUNS  NAME\n" +
 		idA + "  completed    1     one\uFFFD[2J\n" + idB + "  running      1     two\n" + idC + "  unscheduled  0     three\n"
 	if diff := cmp.Diff(want, f.command("", "group", "list", group).stdout); diff != "" {
@@ -178,7 +187,7 @@ func TestGroup(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	contains(t, "JSON", f.command("", "group", "status", group, "--json").stdout, `"tasks": 3`, `"failed": 0`, `"running": 1`)
-	if r := f.command("", "group", "status", idA); r.status != 1 {
+	if r := f.command("", "group", "status", idB); r.status != 1 {
 		t.Errorf("%+v", r)
 	}
 

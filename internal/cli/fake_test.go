@@ -238,10 +238,12 @@ func (f *fakeQueue) cancel(w http.ResponseWriter, r *http.Request) any {
 	if t == nil {
 		return nil
 	}
-	if resolved(t.status.State) && latest(&t.status).ReasonResolved != "canceled" {
-		return fail(w, 409, "RequestConflict", "the task is resolved")
+	if t.def.Metadata.Name == "overdue" {
+		return fail(w, 409, "RequestConflict", "the deadline is past")
 	}
-	t.end("exception", "canceled")
+	if !resolved(t.status.State) {
+		t.end("exception", "canceled")
+	}
 	return queue.TaskStatusResponse{Status: t.status}
 }
 

@@ -57,9 +57,9 @@ func (c *groupCancelCommand) Run(s *session) error {
 		return s.printJSON(map[string]any{"taskGroupId": c.TaskGroupID, "cancelledCount": len(cancelled), "taskIds": cancelled})
 	}
 	if c.JSON {
-		fmt.Fprintf(s.stderr, "%d tasks cancelled\n", len(cancelled))
+		fmt.Fprintf(s.stderr, "%s cancelled\n", count(len(cancelled), "task"))
 	} else {
-		fmt.Fprintf(s.stdout, "%d tasks cancelled\n", len(cancelled))
+		fmt.Fprintf(s.stdout, "%s cancelled\n", count(len(cancelled), "task"))
 	}
 	return err
 }
@@ -84,7 +84,7 @@ func cancelAll(ctx context.Context, q *queue.Client, ids []string) ([]string, er
 			case client.IsConflict(err):
 			case err != nil:
 				problems = append(problems, err)
-			case reply.Status.State == "exception":
+			case canceled(&reply.Status):
 				cancelled = append(cancelled, id)
 			}
 			return nil
@@ -93,7 +93,7 @@ func cancelAll(ctx context.Context, q *queue.Client, ids []string) ([]string, er
 	g.Wait()
 	slices.Sort(cancelled)
 	if len(problems) > 0 {
-		return cancelled, fmt.Errorf("%d tasks could not be cancelled: %w", len(problems), problems[0])
+		return cancelled, fmt.Errorf("%s could not be cancelled: %w", count(len(problems), "task"), problems[0])
 	}
 	return cancelled, nil
 }

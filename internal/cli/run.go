@@ -38,7 +38,8 @@ func (*runCommand) Help() string {
       test:
         needs: [build]
         command: |
-          curl -sSfLO "$TASKCLUSTER_ROOT_URL/api/queue/v1/task/$TASK_ID_BUILD/artifacts/public/app"
+          queue=$TASKCLUSTER_ROOT_URL/api/queue/v1
+          curl -sSfLO --compressed $queue/task/$TASK_ID_BUILD/artifacts/public/app
           sh test.sh
 
 A task has: command (a script for sh -e, a list of strings, or a list of such
@@ -198,7 +199,7 @@ func (c *runCommand) abandoned(s *session, q *queue.Client, g *graph.Graph, caus
 			ids = append(ids, t.ID)
 		}
 		cancelled, err := cancelAll(ctx, q, ids)
-		fmt.Fprintf(s.stderr, "%d tasks cancelled\n", len(cancelled))
+		fmt.Fprintf(s.stderr, "%s cancelled\n", count(len(cancelled), "task"))
 		if err != nil {
 			return err
 		}

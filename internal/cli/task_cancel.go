@@ -18,7 +18,12 @@ func (*taskCancelCommand) Help() string {
 
 // Run cancels a task.
 func (c *taskCancelCommand) Run(s *session) error {
-	return change(s, &c.remote, c.TaskID, (*queue.Client).CancelTask)
+	return change(s, &c.remote, c.TaskID, (*queue.Client).CancelTask, func(status *queue.TaskStatus) string {
+		if !canceled(status) {
+			return ": it was resolved before"
+		}
+		return ""
+	})
 }
 
 type taskRerunCommand struct {
@@ -34,11 +39,21 @@ func (*taskRerunCommand) Help() string {
 
 // Run gives a resolved task another run.
 func (c *taskRerunCommand) Run(s *session) error {
-	return change(s, &c.remote, c.TaskID, (*queue.Client).RerunTask)
+	return change(s, &c.remote, c.TaskID, (*queue.Client).RerunTask, func(*queue.TaskStatus) string { return "" })
 }
 
-// change calls a method that answers with the new status of a task.
-func change(s *session, r *remote, id taskID, method func(*queue.Client, context.Context, string) (*queue.TaskStatusResponse, error)) error {
+// canceled reports whether a task ended by being cancelled.
+func canceled(status *queue.TaskStatus) bool {
+	run := latest(status)
+	return run != nil && run.ReasonResolved == "canceled"
+}
+
+// change calls a method that answers with the new status of a task, and prints
+// it with a remark.
+func change(s *session, r *remote, id taskID,
+	method func(*queue.Client, context.Context, string) (*queue.TaskStatusResponse, error),
+	remark func(*queue.TaskStatus) string,
+) error {
 	q, _, err := r.queue(s)
 	if err != nil {
 		return err
@@ -51,6 +66,6 @@ func change(s *session, r *remote, id taskID, method func(*queue.Client, context
 	if r.JSON {
 		return s.printJSON(reply)
 	}
-	_, err = fmt.Fprintf(s.stdout, "%s is %s\n", id, stateText(&reply.Status))
+	_, err = fmt.Fprintf(s.stdout, "%s is %s%s\n", id, stateText(&reply.Status), remark(&reply.Status))
 	return err
 }

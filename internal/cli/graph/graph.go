@@ -15,7 +15,9 @@
 //	    maxRunTime: 10m
 //	  test:
 //	    needs: [build]             # starts when build has completed
-//	    command: curl -sSfLO "$TASKCLUSTER_ROOT_URL/api/queue/v1/task/$TASK_ID_BUILD/artifacts/public/app"
+//	    command: |
+//	      queue=$TASKCLUSTER_ROOT_URL/api/queue/v1
+//	      curl -sSfLO --compressed $queue/task/$TASK_ID_BUILD/artifacts/public/app
 //
 // A task has either a command (the short form) or a payload:
 //
