@@ -107,7 +107,7 @@ func TestPage(t *testing.T) {
 		}
 		close(ended)
 	}()
-	if err := chromedp.Do(ctx, chromedp.WaitVisible(chromedp.CSS(".group a .state.running")), chromedp.Click(chromedp.CSS(".group a"))); err != nil {
+	if err := chromedp.Do(ctx, chromedp.WaitVisible(chromedp.CSS(".group a .state.running")), chromedp.Click(chromedp.CSS(".group a.task"))); err != nil {
 		t.Fatal(err)
 	}
 	waitFor(t, ctx, `document.querySelector("#log").textContent.includes("first words")`)
@@ -125,6 +125,11 @@ func TestPage(t *testing.T) {
 	waitFor(t, ctx, `document.querySelector("#log").textContent.includes("last words")`)
 	waitFor(t, ctx, `document.querySelector("#artifacts").textContent.includes("live_backing.log")`)
 	screenshot(t, ctx, "completed")
+
+	if err := chromedp.Do(ctx, chromedp.Click(chromedp.CSS(".group h3 a"))); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, ctx, `document.querySelector("#one-group .task .completed") !== null`)
 }
 
 // waitFor polls the page until an expression holds.

@@ -24,6 +24,17 @@ async function nameOf(taskId) {
 
 const badge = state => element("span", { className: "state " + state, textContent: state });
 
+// groupBox lists tasks of one group; their names are known by now.
+function groupBox(id, tasks) {
+  const title = element("h3", {}, "group ", element("a", { href: "/tasks/groups/" + id, textContent: id }));
+  return element("div", { className: "group" }, title, ...tasks.map(t => {
+    const a = element("a", { className: "task", href: "/tasks/" + t.taskId }, element("span", { textContent: names.get(t.taskId), title: t.taskId }), badge(t.state));
+    if (shown && shown.taskId === t.taskId) a.setAttribute("aria-current", "true");
+    a.onclick = e => { e.preventDefault(); history.pushState(null, "", a.href); show(t.taskId); };
+    return a;
+  }));
+}
+
 async function refresh() {
   try {
     const page = await (await fetch("/recent.json")).json();
@@ -35,16 +46,8 @@ async function refresh() {
       if (!groups.has(t.taskGroupId)) groups.set(t.taskGroupId, []);
       groups.get(t.taskGroupId).push(t);
     }
-    const labels = await Promise.all(page.tasks.map(t => nameOf(t.taskId)));
-    const label = new Map(page.tasks.map((t, i) => [t.taskId, labels[i]]));
-    $("groups").replaceChildren(...[...groups].map(([id, tasks]) =>
-      element("div", { className: "group" }, element("h3", { textContent: "group " + id }),
-        ...tasks.map(t => {
-          const a = element("a", { href: "/tasks/" + t.taskId }, element("span", { textContent: label.get(t.taskId), title: t.taskId }), badge(t.state));
-          if (shown && shown.taskId === t.taskId) a.setAttribute("aria-current", "true");
-          a.onclick = e => { e.preventDefault(); history.pushState(null, "", a.href); show(t.taskId); };
-          return a;
-        }))));
+    await Promise.all(page.tasks.map(t => nameOf(t.taskId)));
+    $("groups").replaceChildren(...[...groups].map(([id, tasks]) => groupBox(id, tasks)));
     const now = shown && page.tasks.find(t => t.taskId === shown.taskId);
     if (now && now.state !== shown.state) show(now.taskId);
   } catch (e) {
@@ -103,9 +106,28 @@ async function log(mine, run) {
   }
 }
 
+async function showGroup(taskGroupId) {
+  const tasks = [];
+  let token = "";
+  do {
+    const r = await api(`/task-group/${taskGroupId}/list${token && "?continuationToken=" + encodeURIComponent(token)}`);
+    if (!r.ok) { $("one-group").replaceChildren(element("p", { textContent: r.status === 404 ? "No such task group." : "This task group cannot be shown." })); return; }
+    const page = await r.json();
+    tasks.push(...page.tasks);
+    token = page.continuationToken || "";
+  } while (token && tasks.length < 5000);
+  for (const t of tasks) names.set(t.status.taskId, t.task.metadata.name);
+  $("one-group").replaceChildren(groupBox(taskGroupId, tasks.map(t => t.status)));
+}
+
 function followLocation() {
-  const m = location.pathname.match(/^\/tasks\/([^/]+)/);
-  if (m) show(m[1]); else { if (shown) shown.abort.abort(); shown = null; $("task").hidden = true; }
+  const parts = location.pathname.split("/").filter(Boolean);
+  $("one-group").replaceChildren();
+  if (parts[0] === "tasks" && parts[1] === "groups" && parts[2]) showGroup(parts[2]);
+  else if (parts[0] === "tasks" && parts[1]) { show(parts[1]); return; }
+  if (shown) shown.abort.abort();
+  shown = null;
+  $("task").hidden = true;
 }
 addEventListener("popstate", followLocation);
 followLocation();
