@@ -31,6 +31,8 @@ const patience = 60 * time.Second
 type fakeQueue struct {
 	t      *testing.T
 	url    string
+	mux    *http.ServeMux
+	server *httptest.Server
 	clock  clock.Clock
 	claim  time.Duration // length of a claim
 	blobs  *fs.Store
@@ -72,7 +74,7 @@ func newQueue(t *testing.T, c clock.Clock) *fakeQueue {
 	mux.HandleFunc("POST "+run+"/exception", q.own("reportException", q.resolve("exception")))
 	mux.HandleFunc("POST "+run+"/artifacts/{name...}", q.own("createArtifact", q.createArtifact))
 	server := httptest.NewServer(mux)
-	q.url = server.URL
+	q.url, q.mux, q.server = server.URL, mux, server
 	blobs, err := fs.New(t.TempDir(), fs.Options{RootURL: q.url, Key: bytes.Repeat([]byte{1}, 32)})
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -55,8 +56,10 @@ func (w *Worker) run(running context.Context, claim *queue.ClaimWorkResponseTask
 		err = w.perform(ctx, r, &logs)
 	}
 	defer logs.stop()
-	if r.Log != nil && err == nil {
-		err = writeError(r.Log)
+	if r.Log != nil && r.Log.Err() != nil {
+		removeAll(r.Dir) // most likely it is what filled the disk; the log's end needs some room
+		full := w.failed(r, task.Fail(task.ResourceUnavailable, r.Log.Err()))
+		err = cmp.Or(err, full)
 	}
 	if _, ok := errors.AsType[*task.Failure](err); err != nil && !ok && ctx.Err() != nil {
 		err = context.Cause(ctx) // that the run was stopped explains what else went wrong
@@ -106,14 +109,6 @@ func linger(ctx context.Context, d time.Duration) (context.Context, context.Canc
 
 func of(c queue.TaskCredentials) client.Credentials {
 	return client.Credentials{ClientID: c.ClientID, AccessToken: c.AccessToken, Certificate: c.Certificate}
-}
-
-// writeError is what it means for a run that its log could not be written.
-func writeError(l *tasklog.Log) error {
-	if err := l.Err(); err != nil {
-		return task.Fail(task.ResourceUnavailable, err)
-	}
-	return nil
 }
 
 // prepare makes the run's directory and log.

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -390,4 +392,32 @@ func TestConfigIsChecked(t *testing.T) {
 		t.Fatal("accepted")
 	}
 	contains(t, err.Error(), "root URL", "no-slash", "worker id", "engine", "directory", "negative")
+}
+
+// A worker in the same process as the deployment needs no socket, and its live
+// logs may be served by that.
+func TestInTheProcessOfTheDeployment(t *testing.T) {
+	q := newQueue(t, clock.Real{})
+	q.server.Close()
+	site := httptest.NewUnstartedServer(nil)
+	mux := http.NewServeMux()
+	site.Config.Handler = mux
+	w := start(t, q, func(c *worker.Config) {
+		c.Transport = client.InProcess(q.mux)
+		c.LiveLogURL = "http://" + site.Listener.Addr().String() + "/livelog"
+	})
+	mux.Handle("/livelog/", w.LiveLogHandler())
+	site.Start()
+	t.Cleanup(site.Close)
+	task := q.add(withArtifacts("mkfifo gate; echo one > a; echo ready; read line < gate", `{"type": "file", "path": "a"}`))
+	live := q.follow(task)
+	live.until("ready\n")
+	touch(t, w, "gate")
+	q.resolved(task, "completed")
+	if text := q.log(task); live.rest() != text {
+		t.Error(text)
+	}
+	if content, _ := q.stored(task, "a"); content != "one\n" {
+		t.Error(content)
+	}
 }

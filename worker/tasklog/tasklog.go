@@ -55,6 +55,9 @@ var ErrWriting = errors.New("the log could not be written")
 func (l *Log) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.err != nil {
+		return len(p), nil // no holes in what is printed
+	}
 	room := p
 	if l.limit > 0 {
 		room = p[:min(int64(len(p)), max(l.limit-l.size, 0))]
@@ -99,9 +102,10 @@ func (l *Log) line(prefix, text string) {
 	l.append([]byte(s))
 }
 
-// append writes at the end. The lock is held.
+// append writes at the end. The lock is held. After a failure the worker's own
+// lines are still tried: there may be room again.
 func (l *Log) append(p []byte) {
-	if l.closed || l.err != nil || len(p) == 0 {
+	if l.closed || len(p) == 0 {
 		return
 	}
 	n, err := l.file.WriteAt(p, l.size)
@@ -110,7 +114,7 @@ func (l *Log) append(p []byte) {
 		l.midline = p[n-1] != '\n'
 		l.wake()
 	}
-	if err != nil {
+	if err != nil && l.err == nil {
 		l.err = fmt.Errorf("%w: %w", ErrWriting, err)
 	}
 }

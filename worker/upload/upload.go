@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"taskcluster/client"
@@ -47,6 +48,10 @@ const (
 // *task.Failure, or that of the context.
 func (u *Uploader) Upload(ctx context.Context, run *task.Run, f File) error {
 	body, size, err := f.prepare(run)
+	if errors.Is(err, syscall.ENOSPC) {
+		f.Gzip = false // no room for a compressed copy
+		body, size, err = f.prepare(run)
+	}
 	if err != nil {
 		return task.Fail(task.Failed, fmt.Errorf("artifact %q could not be read: %w", f.Name, err))
 	}
