@@ -126,10 +126,10 @@ func TestPage(t *testing.T) {
 	waitFor(t, ctx, `document.querySelector("#artifacts").textContent.includes("live_backing.log")`)
 	screenshot(t, ctx, "completed")
 
-	if err := chromedp.Do(ctx, chromedp.Click(chromedp.CSS(".group h3 a"))); err != nil {
+	if err := chromedp.Do(ctx, chromedp.Click(chromedp.CSS(".group h3 a")), chromedp.WaitVisible(chromedp.CSS("#one-group .task .completed"))); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, ctx, `document.querySelector("#one-group .task .completed") !== null`)
+	screenshot(t, ctx, "group")
 }
 
 // waitFor polls the page until an expression holds.
