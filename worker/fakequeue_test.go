@@ -44,6 +44,7 @@ type fakeQueue struct {
 	tasks   map[string]*fakeTask
 	claims  []queue.ClaimWorkRequest
 	empty   int // claims to answer with nothing
+	busiest int // most runs under way and asked for at once
 	// fail answers calls with errors, as long as it returns a status that is not 0.
 	fail func(method, name string) int
 }
@@ -223,6 +224,13 @@ func (q *fakeQueue) claimWork(w http.ResponseWriter, r *http.Request) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.claims = append(q.claims, in)
+	busy := in.Tasks
+	for _, task := range q.tasks {
+		if task.state == "running" {
+			busy++
+		}
+	}
+	q.busiest = max(q.busiest, busy)
 	q.wake()
 	for len(q.pending) == 0 {
 		if q.empty > 0 {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -39,6 +40,13 @@ func (w *Worker) run(running context.Context, claim *queue.ClaimWorkResponseTask
 	r := &task.Run{
 		TaskID: claim.Status.TaskID, RunID: claim.RunID, Definition: claim.Task, Queue: calls, Clock: w.cfg.Clock,
 	}
+	defer func() {
+		// A fault of the worker's own must not take the others' runs with it.
+		if p := recover(); p != nil {
+			log.Error("run panicked", "panic", p, "stack", string(debug.Stack()))
+			w.report(context.WithoutCancel(running), r, task.InternalError)
+		}
+	}()
 	ctx, abort := context.WithCancelCause(running)
 	defer abort(nil)
 	kept := make(chan struct{})

@@ -19,6 +19,7 @@ import (
 	"taskcluster/client"
 	"taskcluster/internal/clock"
 	"taskcluster/worker"
+	"taskcluster/worker/engine"
 	"taskcluster/worker/engine/native"
 )
 
@@ -336,11 +337,29 @@ func TestCapacity(t *testing.T) {
 	if q.claims[0].Tasks != 3 || q.claims[0].WorkerGroup != "group" || q.claims[0].WorkerID != "worker" {
 		t.Errorf("%+v", q.claims[0])
 	}
-	for _, c := range q.claims {
-		if c.Tasks > 3 {
-			t.Errorf("asked for %d tasks with 3 slots", c.Tasks)
-		}
+	if q.busiest != 3 {
+		t.Errorf("%d runs under way or asked for, with 3 slots", q.busiest)
 	}
+}
+
+// A fault of the worker itself resolves the run, and the worker goes on.
+func TestPanicEndsOnlyItsRun(t *testing.T) {
+	q := newQueue(t, clock.Real{})
+	w := start(t, q, func(c *worker.Config) { c.Engine = &faulty{Engine: c.Engine} })
+	q.resolved(q.add(sh("true")), "exception/internal-error")
+	q.resolved(q.add(sh("true")), "completed")
+	contains(t, w.log.String(), "run panicked", "faulty")
+}
+
+// faulty is an engine that panics once.
+type faulty struct {
+	engine.Engine
+	once sync.Once
+}
+
+func (f *faulty) Prepare(ctx context.Context, dir string) (engine.Sandbox, error) {
+	f.once.Do(func() { panic("faulty") })
+	return f.Engine.Prepare(ctx, dir)
 }
 
 func TestNumberOfTasks(t *testing.T) {
