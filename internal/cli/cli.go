@@ -112,6 +112,9 @@ func run(args []string, s *session) int {
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
+	if len(args) == 1 && args[0] == "--version" {
+		args = []string{"version"} // as everybody tries it
+	}
 	parsed, err := parser.Parse(args)
 	if exited >= 0 { // help was asked for and printed
 		return exited
@@ -128,11 +131,19 @@ func run(args []string, s *session) int {
 
 // usage tells what was not understood.
 func (s *session) usage(args []string, err error) int {
-	fmt.Fprintln(s.stderr, "taskcluster:", err)
+	text := err.Error()
+	if name, ok := strings.CutPrefix(text, "unexpected argument "); ok {
+		text = "there is no command " + name
+	}
 	var command []string
 	if parse, ok := errors.AsType[*kong.ParseError](err); ok && parse.Context.Selected() != nil {
-		command = strings.Fields(commandPath(parse.Context.Selected()))
+		selected := parse.Context.Selected()
+		command = strings.Fields(commandPath(selected))
+		if len(selected.Children) == 0 {
+			text = err.Error()
+		}
 	}
+	fmt.Fprintln(s.stderr, "taskcluster:", text)
 	fmt.Fprintf(s.stderr, "Run \"taskcluster %s\" for help.\n", strings.Join(append([]string{"help"}, command...), " "))
 	return statusUsage
 }

@@ -322,6 +322,9 @@ func TestVersion(t *testing.T) {
 	if r := f.command("", "version"); r.status != 0 || !strings.HasPrefix(r.stdout, "taskcluster ") {
 		t.Errorf("%+v", r)
 	}
+	if r := f.command("", "--version"); r.status != 0 || !strings.HasPrefix(r.stdout, "taskcluster ") {
+		t.Errorf("%+v", r)
+	}
 	var v struct{ Version string }
 	if r := f.command("", "version", "--json"); json.Unmarshal([]byte(r.stdout), &v) != nil || v.Version == "" {
 		t.Errorf("%+v", r)
@@ -334,7 +337,10 @@ func TestUsage(t *testing.T) {
 		args   []string
 		stderr string
 	}{
-		{[]string{"nonsense"}, "unexpected argument nonsense"},
+		{[]string{"nonsense"}, "there is no command nonsense"},
+		{[]string{"task", "nonsense"}, "there is no command nonsense"},
+		{[]string{"taks"}, `there is no command taks, did you mean "task"?`},
+		{[]string{"version", "nonsense"}, "unexpected argument nonsense"},
 		{[]string{"task"}, "expected one of"},
 		{[]string{"task", "log"}, `Run "taskcluster help task log" for help.`},
 		{[]string{"task", "log", "short"}, `"short" is not an identifier`},

@@ -216,19 +216,22 @@ func (f *fakeQueue) statuses(w http.ResponseWriter, r *http.Request) any {
 	if len(in.TaskIDs) == 0 || len(in.TaskIDs) > 1000 {
 		return fail(w, 400, "InputValidationError", "between 1 and 1000 taskIds")
 	}
-	// Two to a page.
+	page := 2
+	if len(in.TaskIDs) > 100 {
+		page = 400
+	}
 	at, _ := strconv.Atoi(r.URL.Query().Get("continuationToken"))
 	if at == 0 {
 		f.step()
 	}
 	var out queue.TasksStatusesResponse
-	for _, id := range in.TaskIDs[at:min(at+2, len(in.TaskIDs))] {
+	for _, id := range in.TaskIDs[at:min(at+page, len(in.TaskIDs))] {
 		if t := f.tasks[id]; t != nil {
 			out.Statuses = append(out.Statuses, queue.TasksStatusesResponseStatus{TaskID: id, Status: t.status})
 		}
 	}
-	if at+2 < len(in.TaskIDs) {
-		out.ContinuationToken = strconv.Itoa(at + 2)
+	if at+page < len(in.TaskIDs) {
+		out.ContinuationToken = strconv.Itoa(at + page)
 	}
 	return out
 }

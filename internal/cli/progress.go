@@ -20,6 +20,7 @@ type display interface {
 	state(e stateEvent)                     // a task's state has changed
 	log(t *watched, runID int, line []byte) // a task has logged
 	draw(now time.Time)                     // all changes of a moment are in
+	moved()                                 // something else has been printed
 	close()
 }
 
@@ -111,6 +112,7 @@ func (d *jsonLines) log(t *watched, runID int, line []byte) {
 }
 
 func (d *jsonLines) draw(time.Time) {}
+func (d *jsonLines) moved()         {}
 func (d *jsonLines) close()         {}
 
 // plainLines prints a line for each change, and log lines as they are, with
@@ -142,6 +144,7 @@ func (d *plainLines) log(t *watched, _ int, line []byte) {
 }
 
 func (d *plainLines) draw(time.Time) {}
+func (d *plainLines) moved()         {}
 func (d *plainLines) close()         {}
 
 // block is a list of all tasks that is redrawn in place. It is used by one
@@ -162,6 +165,9 @@ func (d *block) begin(rootURL string, g *graph.Graph) {
 func (d *block) state(stateEvent)          {}
 func (d *block) log(*watched, int, []byte) {}
 func (d *block) close()                    {}
+
+// moved makes the next drawing start below what has been printed.
+func (d *block) moved() { d.drawn = 0 }
 
 // marks and colours (SGR) of the states.
 var marks = map[string]struct{ mark, color string }{

@@ -113,6 +113,10 @@ func TestBlockIsRedrawnInPlace(t *testing.T) {
 		show(fakeTime, "· build                 unscheduled\n· long-name-\uFFFD[2J-of-a…  waits for build\n2 tasks, 2 unscheduled, 0.0s\n")
 		build.status, test.status = at("running", 2*time.Second), &queue.TaskStatus{State: "unscheduled"}
 		show(fakeTime.Add(time.Second), "● build                 running on g/w…\n· long-name-\uFFFD[2J-of-a…  waits for build\n2 tasks, 1 unscheduled, 1 running, 1.0s\n")
+		s.Write([]byte("trouble\n"))
+		d.moved()
+		s.lines, s.row = nil, 0 // what stands above is not touched again
+		d.begin("http://h", &graph.Graph{GroupID: "G"})
 		build.status, test.blockedBy = at("failed", 2*time.Second), build
 		show(fakeTime.Add(61*time.Second), "✗ build                 failed after 2…\n– long-name-\uFFFD[2J-of-a…  will not start…\n2 tasks, 1 failed, 1 blocked, 1m01s\n")
 	}

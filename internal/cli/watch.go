@@ -107,6 +107,7 @@ func (w *watch) run(ctx context.Context, limit time.Duration) error {
 		case err != nil:
 			if failures++; failures == 1 {
 				fmt.Fprintf(w.session.stderr, "%v\nTrying again.\n", err)
+				w.display.moved()
 			}
 		default:
 			failures = 0
