@@ -159,7 +159,7 @@ func writeFile(path, text string) error {
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
-	if err != nil {
+	if err != nil || runtime.GOOS == "windows" { // which cannot flush a folder
 		return err
 	}
 	dir, err := os.Open(filepath.Dir(path))
