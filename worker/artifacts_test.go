@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -108,6 +109,19 @@ func TestArtifactsThatAreNotThere(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestArtifactThatCannotBeRead(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root may read everything, so this is tested only as another user")
+	}
+	q := newQueue(t, clock.Real{})
+	start(t, q)
+	task := q.add(withArtifacts("mkdir d e; echo x > d/a; echo x > b; chmod 0 d/a b e",
+		`{"type": "file", "path": "b"}`, `{"type": "directory", "path": "d"}`, `{"type": "directory", "path": "e"}`))
+	q.resolved(task, "failed")
+	q.wantKept(task, "b error file-not-readable-on-worker", "d/a error file-not-readable-on-worker", "e error file-not-readable-on-worker")
+	contains(t, q.log(task), "permission denied")
 }
 
 func TestArtifactsOfATaskThatFailed(t *testing.T) {

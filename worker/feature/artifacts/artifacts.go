@@ -204,6 +204,13 @@ func (it item) create(ctx context.Context, run *task.Run, root *os.Root, u *uplo
 	if !it.of.Expires.IsZero() {
 		expires = client.At(it.of.Expires.Std())
 	}
+	if it.reason == "" {
+		if f, err := root.Open(it.path); err == nil {
+			f.Close()
+		} else {
+			it.reason, it.message = "file-not-readable-on-worker", fmt.Sprintf("The file %q cannot be read: %v", it.path, cause(err))
+		}
+	}
 	if it.reason != "" {
 		return it.fail(ctx, run, expires)
 	}
