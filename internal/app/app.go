@@ -43,6 +43,7 @@ type App struct {
 
 	listener net.Listener
 	store    *store.Store
+	events   *events.Log
 	auth     *auth.Service
 	queue    *queue.Service
 	handler  http.Handler
@@ -92,7 +93,7 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 	if a.token, err = rootToken(settings.RootAccessToken, a.rootEnv); err != nil {
 		return nil, err
 	}
-	eventLog := events.NewLog(a.store, events.Options{Log: log, Retention: *settings.EventRetention})
+	a.events = events.NewLog(a.store, events.Options{Log: log, Retention: *settings.EventRetention})
 	blobs, err := fs.New(filepath.Join(dir, "artifacts"), fs.Options{
 		RootURL: a.rootURL, Key: keys.Derive("blob urls"), Clock: clock.Real{}, MaxSize: *settings.MaxArtifactSize,
 	})
@@ -101,7 +102,7 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 	}
 
 	a.auth, err = auth.New(auth.Config{
-		Store: a.store, Log: eventLog, Keys: keys, Logger: log,
+		Store: a.store, Log: a.events, Keys: keys, Logger: log,
 		StaticClients: staticClients(keys, a.token),
 		Alone:         true, // SQLite belongs to one process
 	})
@@ -109,7 +110,7 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 		return nil, err
 	}
 	a.queue, err = queue.New(queue.Config{
-		Store: a.store, Log: eventLog, Blob: blobs, Logger: log,
+		Store: a.store, Log: a.events, Blob: blobs, Logger: log,
 		Credentials:  serviceCredentials(keys, "queue"),
 		ClaimTimeout: *settings.ClaimTimeout, MaxDependencies: *settings.MaxDependencies,
 		MaxDeadline: time.Duration(*settings.MaxDeadlineDays) * 24 * time.Hour,
@@ -140,7 +141,7 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", metrics.Handler())
 	mux.Handle("/blob/", blobs.Handler())
-	mux.Handle("/", site.New(site.Config{Log: eventLog, Auth: a.auth, Logger: log, Version: Version().Version}))
+	mux.Handle("/", site.New(site.Config{Log: a.events, Auth: a.auth, Logger: log, Version: Version().Version}))
 	a.handler = route(apiServer, mux)
 	if *settings.Worker {
 		if a.worker, err = a.localWorker(keys); err != nil {
@@ -241,6 +242,7 @@ func (a *App) Start(ctx context.Context) error {
 	if err := a.writeRootEnv(); err != nil {
 		return err
 	}
+	a.loops.Go("events", a.events.Run)
 	a.auth.Start(&a.loops)
 	a.queue.Start(&a.loops)
 	a.loops.Go("http", func(context.Context) error {
