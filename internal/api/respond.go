@@ -125,7 +125,7 @@ const statusClientGone = 499
 // writeError answers in the published error format. What is not a *tcerr.Error
 // is logged with an incident id, and only the id reaches the caller.
 func (s *Server) writeError(c *Call, w http.ResponseWriter, err error) int {
-	if c.Context.Err() != nil && errors.Is(err, context.Canceled) {
+	if c.Context.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(c.Context))) {
 		return statusClientGone
 	}
 	var e *tcerr.Error

@@ -138,16 +138,16 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 		return nil, err
 	}
 
-	mux := http.NewServeMux()
-	mux.Handle("/metrics", metrics.Handler())
-	mux.Handle("/blob/", blobs.Handler())
-	mux.Handle("/", site.New(site.Config{Log: a.events, Auth: a.auth, Logger: log, Version: Version().Version}))
-	a.handler = route(apiServer, mux)
+	rooms := &router{
+		api: apiServer, metrics: metrics.Handler(), blobs: blobs.Handler(),
+		site: site.New(site.Config{Log: a.events, Auth: a.auth, Logger: log, Version: Version().Version}),
+	}
+	a.handler = rooms
 	if *settings.Worker {
 		if a.worker, err = a.localWorker(keys); err != nil {
 			return nil, err
 		}
-		mux.Handle(liveLogPath, http.StripPrefix(strings.TrimSuffix(liveLogPath, "/"), a.worker.LiveLogHandler()))
+		rooms.liveLogs = http.StripPrefix(strings.TrimSuffix(liveLogPath, "/"), a.worker.LiveLogHandler())
 	}
 	a.server = &http.Server{
 		Handler:           a.handler,
@@ -158,20 +158,6 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return a, nil
-}
-
-// route sends the API's own paths to it without a detour, the rest through mux.
-func route(apiServer *api.Server, mux *http.ServeMux) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p := r.URL.Path
-		switch {
-		case strings.HasPrefix(p, "/api/"), strings.HasPrefix(p, "/references/"), strings.HasPrefix(p, "/schemas/"),
-			strings.HasPrefix(p, "/__"), p == "/robots.txt":
-			apiServer.ServeHTTP(w, r)
-		default:
-			mux.ServeHTTP(w, r)
-		}
-	})
 }
 
 // served picks the services that this process is to serve.
@@ -266,8 +252,8 @@ func (a *App) Failed() <-chan struct{} { return a.loops.Failed() }
 // the services still answer, then no new requests are taken, those under way
 // are answered, and the store is closed. ctx bounds the wait.
 func (a *App) Stop(ctx context.Context) error {
+	a.queue.Drain() // parked claims answer at once, so that none is cut off
 	err := a.workers.Stop(ctx)
-	a.queue.Drain() // parked claims answer at once
 	if e := a.server.Shutdown(ctx); e != nil {
 		a.server.Close()
 		err = errors.Join(err, e)

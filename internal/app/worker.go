@@ -3,6 +3,7 @@ package app
 import (
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"taskcluster/client"
 	"taskcluster/internal/hawk"
@@ -19,6 +20,13 @@ const (
 	liveLogPath    = "/livelog/"
 )
 
+// How long running tasks have to finish when the program stops, and how long a
+// command that is being ended has between SIGTERM and SIGKILL.
+const (
+	taskGrace    = 10 * time.Second
+	commandGrace = 2 * time.Second
+)
+
 // localWorker makes the worker of `serve --worker`. It calls the services
 // without a socket, and its live logs are served by this process.
 func (a *App) localWorker(keys *keyring.Keyring) (*worker.Worker, error) {
@@ -26,8 +34,9 @@ func (a *App) localWorker(keys *keyring.Keyring) (*worker.Worker, error) {
 		RootURL: a.rootURL, Transport: client.InProcess(a.handler),
 		Credentials: hawk.Credentials{ClientID: workerClient, AccessToken: serviceToken(keys, workerClient)},
 		TaskQueueID: localTaskQueue, WorkerGroup: localGroup, WorkerID: localWorkerID,
-		Engine: &native.Engine{}, TasksDir: filepath.Join(*a.settings.DataDir, "tasks"),
+		Engine: &native.Engine{Grace: commandGrace}, Grace: taskGrace, TasksDir: filepath.Join(*a.settings.DataDir, "tasks"),
 		Capacity: *a.settings.WorkerCapacity, LiveLogURL: a.rootURL + liveLogPath, Log: a.log,
+		Metadata: map[string]any{"version": Version().Version},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("the local worker cannot start: %w", err)
