@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -66,7 +67,7 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 			a.close()
 		}
 	}()
-	if err := checkOnly(settings.Only); err != nil {
+	if err := checkOnly(settings); err != nil {
 		return nil, err
 	}
 	if a.listener, err = listen(ctx, *settings.Listen); err != nil {
@@ -165,26 +166,22 @@ func (a *App) served(all ...api.Service) []api.Service {
 	if a.settings.Only == nil {
 		return all
 	}
-	var out []api.Service
-	for _, s := range all {
-		for _, name := range *a.settings.Only {
-			if s.Name == name {
-				out = append(out, s)
-			}
-		}
-	}
-	return out
+	return slices.DeleteFunc(all, func(s api.Service) bool { return !slices.Contains(*a.settings.Only, s.Name) })
 }
 
-// checkOnly refuses names of services that this program does not have.
-func checkOnly(only *[]string) error {
-	if only == nil {
+// checkOnly refuses names of services that this program does not have, and a
+// worker without the queue that it takes its tasks from.
+func checkOnly(settings config.Settings) error {
+	if settings.Only == nil {
 		return nil
 	}
-	for _, name := range *only {
+	for _, name := range *settings.Only {
 		if name != "auth" && name != "queue" {
 			return fmt.Errorf("setting only: there is no service %q; this version has auth and queue", name)
 		}
+	}
+	if *settings.Worker && !slices.Contains(*settings.Only, "queue") {
+		return errors.New("setting worker: the local worker needs the queue, which setting only leaves out")
 	}
 	return nil
 }
