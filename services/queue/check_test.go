@@ -108,7 +108,7 @@ var recount = struct{ counts, counted, groups, unsatisfied *store.Stmt }{
 		FROM tasks GROUP BY task_queue_id`),
 	counted: store.SQL(`SELECT task_queue_id, pending, running FROM queue_counts`),
 	groups: store.SQL(`SELECT g.total, g.unresolved, COUNT(t.id), COALESCE(SUM(1 - t.ever_resolved), 0)
-		FROM task_groups g LEFT JOIN tasks t ON t.group_id = g.group_id GROUP BY g.group_id`),
+		FROM task_groups g LEFT JOIN tasks t ON t.group_row = g.id GROUP BY g.id`),
 	unsatisfied: store.SQL(`SELECT t.unsatisfied, COALESCE(SUM(1 - x.satisfied), 0)
 		FROM tasks t LEFT JOIN task_dependencies x ON x.dependent = t.id GROUP BY t.id`),
 }

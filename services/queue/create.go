@@ -69,6 +69,7 @@ const groupExtra = time.Hour
 // that turn out to be refused or there already are taken off afterwards.
 type groupDemand struct {
 	id        slugid.ID
+	row       int64
 	scheduler string
 	expires   clock.Time
 	tasks     int
@@ -99,7 +100,7 @@ func (s *Service) createBatch(tx *store.Tx, items []*creation) error {
 			item.refusal = g.refusal
 			continue
 		}
-		created, err := o.create(item)
+		created, err := o.create(item, g.row)
 		if err != nil {
 			return err
 		}
@@ -112,7 +113,7 @@ func (s *Service) createBatch(tx *store.Tx, items []*creation) error {
 	}
 	for i := range demands {
 		if g := &demands[i]; g.excess > 0 && g.refusal == nil {
-			if _, err := tx.Exec(stmt.adjustGroup, -g.excess, -g.excess, g.id); err != nil {
+			if _, err := tx.Exec(stmt.adjustGroup, -g.excess, -g.excess, g.row); err != nil {
 				return err
 			}
 		}
@@ -135,8 +136,7 @@ func demandOf(demands *[]groupDemand, d *definition) *groupDemand {
 // ensureGroup makes the group or counts the tasks in, unless it is another
 // scheduler's or sealed.
 func (o *op) ensureGroup(g *groupDemand) error {
-	var total int
-	err := o.tx.Row(stmt.ensureGroup, g.id, g.scheduler, g.expires, g.tasks, g.tasks, o.now).Scan(&total)
+	err := o.tx.Row(stmt.ensureGroup, g.id, g.scheduler, g.expires, g.tasks, g.tasks, o.now).Scan(&g.row)
 	if !errors.Is(err, store.ErrNoRows) {
 		return err
 	}
@@ -154,7 +154,7 @@ func (o *op) ensureGroup(g *groupDemand) error {
 
 // create inserts one task. created is false when it is there already or
 // refused; item has the reply or the refusal.
-func (o *op) create(item *creation) (created bool, err error) {
+func (o *op) create(item *creation, groupRow int64) (created bool, err error) {
 	d := item.def
 	deps, problem, err := o.checkDependencies(d)
 	if err != nil {
@@ -173,7 +173,7 @@ func (o *op) create(item *creation) (created bool, err error) {
 	}
 
 	t := &task{
-		id: d.id, group: d.group, queue: d.queue, scheduler: d.scheduler, project: d.project,
+		id: d.id, group: d.group, groupRow: groupRow, queue: d.queue, scheduler: d.scheduler, project: d.project,
 		priority: d.priority, retries: d.retries, retriesLeft: d.retries, unsatisfied: deps.open,
 		deadline: d.deadline, expires: d.expires, tags: d.tags, routes: d.rawRoutes,
 		last: run{id: -1},
@@ -181,7 +181,7 @@ func (o *op) create(item *creation) (created bool, err error) {
 	if t.unsatisfied == 0 {
 		t.last = run{id: 0, state: pending, reasonCreated: reasonScheduled, scheduled: o.now}
 	}
-	err = o.tx.Row(stmt.insertTask, t.id, t.group, t.queue, int64(t.state()), int64(t.priority), t.retriesLeft,
+	err = o.tx.Row(stmt.insertTask, t.id, t.groupRow, t.queue, int64(t.state()), int64(t.priority), t.retriesLeft,
 		t.unsatisfied, t.deadline, t.expires, t.due(), t.last.id, int64(t.last.reasonCreated), t.last.scheduled).Scan(&t.row)
 	if errors.Is(err, store.ErrNoRows) {
 		existing, err := loadTask(o.tx, d.id)
@@ -193,7 +193,7 @@ func (o *op) create(item *creation) (created bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if _, err := o.tx.Exec(stmt.insertDefinition, t.row, t.scheduler, t.project, t.retries, item.at,
+	if _, err := o.tx.Exec(stmt.insertDefinition, t.row, t.group, t.scheduler, t.project, t.retries, item.at,
 		t.tags, t.routes, item.text); err != nil {
 		return false, err
 	}
@@ -237,8 +237,9 @@ type dependencyState struct {
 }
 
 type requiredRow struct {
+	row       int64 // tasks.id
 	satisfied bool
-	mark      int64 // the row of the task that must learn that it has dependents, or 0
+	mark      bool // the task must learn that it has dependents
 }
 
 // checkDependencies looks at what a new task depends on, before anything is
@@ -269,12 +270,11 @@ func (o *op) checkDependencies(d *definition) (deps dependencyState, problem, er
 			continue
 		}
 		r := &deps.row[i]
+		r.row = row
 		r.satisfied = state(st) == completed || d.allResolved && state(st).resolved()
 		if !r.satisfied {
 			deps.open++
-			if !known {
-				r.mark = row
-			}
+			r.mark = !known
 		}
 	}
 	switch {
@@ -295,14 +295,13 @@ func (o *op) addDependencies(t *task, d *definition, deps dependencyState) error
 	for i, id := range d.dependencies {
 		r := deps.row[i]
 		if id == d.id {
-			r.mark = t.row
-			t.hasDependents = true
+			r.row, r.mark, t.hasDependents = t.row, true, true
 		}
-		if _, err := o.tx.Exec(stmt.insertDependency, id, t.row, requires, r.satisfied, t.expires); err != nil {
+		if _, err := o.tx.Exec(stmt.insertDependency, r.row, t.row, requires, r.satisfied, t.expires); err != nil {
 			return err
 		}
-		if r.mark != 0 {
-			if _, err := o.tx.Exec(stmt.markRequired, r.mark); err != nil {
+		if r.mark {
+			if _, err := o.tx.Exec(stmt.markRequired, r.row); err != nil {
 				return err
 			}
 		}

@@ -4,7 +4,6 @@ import (
 	"errors"
 
 	"taskcluster/internal/clock"
-	"taskcluster/internal/slugid"
 	"taskcluster/internal/store"
 )
 
@@ -16,18 +15,18 @@ const releaseChunk = 200
 // releaseDependents satisfies the dependencies on a task that was resolved,
 // and schedules the tasks that waited for nothing else.
 func (o *op) releaseDependents(t *task) error {
-	last, more, err := o.releaseAfter(t.id, t.state() == completed, 0, releaseChunk)
+	last, more, err := o.releaseAfter(t.row, t.state() == completed, 0, releaseChunk)
 	if err != nil || !more {
 		return err
 	}
 	o.c.release = true
-	_, err = o.tx.Exec(stmt.insertRelease, t.id, t.state() == completed, last)
+	_, err = o.tx.Exec(stmt.insertRelease, t.row, t.state() == completed, last)
 	return err
 }
 
 // releaseAfter satisfies up to limit dependencies on a task, in the order of
 // the dependents' rows, beginning after one. It returns the last one.
-func (o *op) releaseAfter(required slugid.ID, completed bool, after int64, limit int) (last int64, more bool, err error) {
+func (o *op) releaseAfter(required int64, completed bool, after int64, limit int) (last int64, more bool, err error) {
 	requires := 1 // all-resolved only
 	if completed {
 		requires = 0
@@ -59,7 +58,7 @@ func (o *op) releaseAfter(required slugid.ID, completed bool, after int64, limit
 
 // satisfy notes that a dependency is satisfied, for good, and schedules the
 // dependent if it was the last one and its deadline is still to come.
-func (o *op) satisfy(required slugid.ID, dependent int64) error {
+func (o *op) satisfy(required int64, dependent int64) error {
 	if _, err := o.tx.Exec(stmt.satisfy, required, dependent); err != nil {
 		return err
 	}
@@ -83,8 +82,7 @@ func (o *op) satisfy(required slugid.ID, dependent int64) error {
 // releaseMore releases the next chunk of dependents that is left over, and
 // tells whether there may be another one.
 func (s *Service) releaseMore(tx *store.Tx) (more bool, err error) {
-	var id, after int64
-	var required slugid.ID
+	var id, required, after int64
 	var done bool
 	err = tx.Row(stmt.nextRelease).Scan(&id, &required, &done, &after)
 	if errors.Is(err, store.ErrNoRows) {

@@ -14,6 +14,7 @@ import (
 
 // group is a task group.
 type group struct {
+	row       int64 // task_groups.id
 	id        slugid.ID
 	scheduler string
 	expires   clock.Time
@@ -41,7 +42,7 @@ func (g *group) reply() (any, error) {
 // loadGroup reads a group; store.ErrNoRows when there is none.
 func loadGroup(tx *store.Tx, id slugid.ID) (*group, error) {
 	g := &group{id: id}
-	return g, tx.Row(stmt.group, id).Scan(&g.scheduler, &g.expires, &g.sealed, &g.total)
+	return g, tx.Row(stmt.group, id).Scan(&g.row, &g.scheduler, &g.expires, &g.sealed, &g.total)
 }
 
 func (s *Service) readGroup(ctx context.Context, id slugid.ID) (g *group, err error) {
@@ -87,7 +88,7 @@ func (s *Service) listTaskGroup(c *api.Call) (any, error) {
 		}
 		b = append(g.appendMembers([]byte{'{'}), `,"tasks":[`...)
 		if limit > 0 {
-			b, err = appendTaskPage(tx, b, limit, tx.Query(stmt.groupTasks, id, rowToken(token), limit+1))
+			b, err = appendTaskPage(tx, b, limit, tx.Query(stmt.groupTasks, g.row, rowToken(token), limit+1))
 		} else {
 			b = append(b, ']')
 		}
@@ -164,7 +165,7 @@ func (s *Service) sealTaskGroup(c *api.Call) (any, error) {
 		return nil, err
 	}
 	err = s.store.Write(c.Context, func(tx *store.Tx) error {
-		if _, err := tx.Exec(stmt.sealGroup, tx.Now().Truncate(), id); err != nil {
+		if _, err := tx.Exec(stmt.sealGroup, tx.Now().Truncate(), g.row); err != nil {
 			return err
 		}
 		if g, err = loadGroup(tx, id); err != nil {
@@ -205,7 +206,7 @@ func (s *Service) cancelTaskGroup(c *api.Call) (any, error) {
 		next := int64(-1)
 		err := s.store.Write(c.Context, func(tx *store.Tx) error {
 			chunk, next = nil, -1
-			rows, err := rowsOf(tx.Query(stmt.groupUnresolved, id, after, tx.Now(), groupChunk))
+			rows, err := rowsOf(tx.Query(stmt.groupUnresolved, g.row, after, tx.Now(), groupChunk))
 			if err != nil {
 				return err
 			}

@@ -19,6 +19,7 @@ type op struct {
 }
 
 type groupCount struct {
+	row   int64
 	id    slugid.ID
 	first int // how many were resolved for the first time
 }
@@ -173,11 +174,11 @@ func (o *op) resolve(t *task, st state, why reason) (*run, error) {
 // the group counts it if it is the first, dependents are released.
 func (o *op) resolved(t *task, first bool) error {
 	i := 0
-	for i < len(o.groups) && o.groups[i].id != t.group {
+	for i < len(o.groups) && o.groups[i].row != t.groupRow {
 		i++
 	}
 	if i == len(o.groups) {
-		o.groups = append(o.groups, groupCount{id: t.group})
+		o.groups = append(o.groups, groupCount{row: t.groupRow, id: t.group})
 	}
 	if first {
 		o.groups[i].first++
@@ -194,7 +195,7 @@ func (o *op) finish() error {
 	for i := range o.groups {
 		g := group{id: o.groups[i].id}
 		var unresolved int
-		err := o.tx.Row(stmt.resolveGroup, o.groups[i].first, g.id).Scan(&g.scheduler, &g.expires, &g.sealed, &unresolved)
+		err := o.tx.Row(stmt.resolveGroup, o.groups[i].first, o.groups[i].row).Scan(&g.scheduler, &g.expires, &g.sealed, &unresolved)
 		if err == store.ErrNoRows {
 			continue // its time is over
 		}

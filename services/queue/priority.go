@@ -72,7 +72,7 @@ func (s *Service) changeTaskGroupPriority(c *api.Call, in *ChangeTaskPriorityReq
 		next := int64(-1)
 		err := s.store.Write(c.Context, func(tx *store.Tx) error {
 			chunk, next = nil, -1
-			rows, err := rowsOf(tx.Query(stmt.groupOtherPriority, id, after, int64(p), tx.Now(), groupChunk))
+			rows, err := rowsOf(tx.Query(stmt.groupOtherPriority, g.row, after, int64(p), tx.Now(), groupChunk))
 			if err != nil {
 				return err
 			}

@@ -138,14 +138,15 @@ func (s *Service) listDependentTasks(c *api.Call) (any, error) {
 	limit, token := c.Page()
 	b := append(id.AppendTo([]byte(`{"taskId":"`)), `","tasks":[`...)
 	err = s.store.Read(c.Context, func(tx *store.Tx) error {
-		if _, err := loadTask(tx, id); err != nil {
+		t, err := loadTask(tx, id)
+		if err != nil {
 			return err
 		}
 		if limit == 0 {
 			b = append(b, ']')
 			return nil
 		}
-		b, err = appendTaskPage(tx, b, limit, tx.Query(stmt.listDependents, id, rowToken(token), s.clock.Now(), limit+1))
+		b, err = appendTaskPage(tx, b, limit, tx.Query(stmt.listDependents, t.row, rowToken(token), s.clock.Now(), limit+1))
 		return err
 	})
 	if errors.Is(err, store.ErrNoRows) {

@@ -24,11 +24,11 @@ func Migrations() store.Migrations {
 // taskColumns are what scanTask reads. The definition itself is read only
 // where it is shown.
 const (
-	taskColumns = `t.id, t.task_id, t.group_id, t.task_queue_id, t.state, t.priority, t.retries_left,
+	taskColumns = `t.id, t.task_id, t.group_row, t.task_queue_id, t.state, t.priority, t.retries_left,
 		t.unsatisfied, t.ever_resolved, t.has_dependents, t.deadline, t.expires,
 		t.run_id, t.reason_created, t.reason_resolved, t.scheduled, t.started,
 		t.worker_group, t.worker_id, t.taken_until, t.resolved,
-		d.scheduler_id, d.project_id, d.retries, d.tags, d.routes`
+		d.group_id, d.scheduler_id, d.project_id, d.retries, d.tags, d.routes`
 	taskTables = ` FROM tasks t JOIN task_definitions d ON d.id = t.id `
 )
 
@@ -65,12 +65,12 @@ var stmt = struct {
 	pastRuns: store.SQL(`SELECT run_id, state, reason_created, reason_resolved, scheduled, started,
 		worker_group, worker_id, taken_until, resolved FROM past_runs WHERE task = ? ORDER BY run_id`),
 
-	insertTask: store.SQL(`INSERT INTO tasks (task_id, group_id, task_queue_id, state, priority, retries_left,
+	insertTask: store.SQL(`INSERT INTO tasks (task_id, group_row, task_queue_id, state, priority, retries_left,
 		unsatisfied, deadline, expires, due, run_id, reason_created, scheduled)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (task_id) DO NOTHING RETURNING id`),
 	insertDefinition: store.SQL(`INSERT INTO task_definitions
-		(id, scheduler_id, project_id, retries, priority_at, tags, routes, definition)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`),
+		(id, group_id, scheduler_id, project_id, retries, priority_at, tags, routes, definition)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`),
 	insertPastRun: store.SQL(`INSERT INTO past_runs (task, run_id, state, reason_created, reason_resolved,
 		scheduled, started, worker_group, worker_id, taken_until, resolved)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`),
@@ -99,17 +99,17 @@ var stmt = struct {
 			total = task_groups.total + excluded.total,
 			unresolved = task_groups.unresolved + excluded.unresolved
 		WHERE task_groups.scheduler_id = excluded.scheduler_id AND task_groups.sealed = 0 OR task_groups.expires < ?
-		RETURNING total`),
-	adjustGroup: store.SQL(`UPDATE task_groups SET total = total + ?, unresolved = unresolved + ? WHERE group_id = ?`),
-	resolveGroup: store.SQL(`UPDATE task_groups SET unresolved = unresolved - ? WHERE group_id = ?
+		RETURNING id`),
+	adjustGroup: store.SQL(`UPDATE task_groups SET total = total + ?, unresolved = unresolved + ? WHERE id = ?`),
+	resolveGroup: store.SQL(`UPDATE task_groups SET unresolved = unresolved - ? WHERE id = ?
 		RETURNING scheduler_id, expires, sealed, unresolved`),
-	group:     store.SQL(`SELECT scheduler_id, expires, sealed, total FROM task_groups WHERE group_id = ?`),
-	sealGroup: store.SQL(`UPDATE task_groups SET sealed = ? WHERE group_id = ? AND sealed = 0`),
+	group:     store.SQL(`SELECT id, scheduler_id, expires, sealed, total FROM task_groups WHERE group_id = ?`),
+	sealGroup: store.SQL(`UPDATE task_groups SET sealed = ? WHERE id = ? AND sealed = 0`),
 	groupTasks: store.SQL(`SELECT ` + taskColumns + `, d.priority_at, d.definition` + taskTables +
-		`WHERE t.group_id = ? AND t.id > ? ORDER BY t.id LIMIT ?`),
+		`WHERE t.group_row = ? AND t.id > ? ORDER BY t.id LIMIT ?`),
 	groupUnresolved: store.SQL(`SELECT t.id FROM tasks t
-		WHERE t.group_id = ? AND t.id > ? AND t.state <= 2 AND t.deadline > ? ORDER BY t.id LIMIT ?`),
-	groupOtherPriority: store.SQL(`SELECT t.id FROM tasks t WHERE t.group_id = ? AND t.id > ?
+		WHERE t.group_row = ? AND t.id > ? AND t.state <= 2 AND t.deadline > ? ORDER BY t.id LIMIT ?`),
+	groupOtherPriority: store.SQL(`SELECT t.id FROM tasks t WHERE t.group_row = ? AND t.id > ?
 		AND t.ever_resolved = 0 AND t.priority <> ? AND t.deadline > ? ORDER BY t.id LIMIT ?`),
 
 	count: store.SQL(`INSERT INTO queue_counts (task_queue_id, pending, running) VALUES (?, ?, ?)
@@ -191,12 +191,12 @@ type scanner interface{ Scan(dest ...any) error }
 // scanTask reads taskColumns, and then the columns that extra names.
 func scanTask(row scanner, t *task, extra ...any) error {
 	var st, prio, created, resolved int64
-	dest := [32]any{&t.row, &t.id, &t.group, &t.queue, &st, &prio, &t.retriesLeft,
+	dest := [32]any{&t.row, &t.id, &t.groupRow, &t.queue, &st, &prio, &t.retriesLeft,
 		&t.unsatisfied, &t.everResolved, &t.hasDependents, &t.deadline, &t.expires,
 		&t.last.id, &created, &resolved, &t.last.scheduled, &t.last.started,
 		&t.last.workerGroup, &t.last.workerID, &t.last.takenUntil, &t.last.resolved,
-		&t.scheduler, &t.project, &t.retries, &t.tags, &t.routes}
-	n := 26 + copy(dest[26:], extra)
+		&t.group, &t.scheduler, &t.project, &t.retries, &t.tags, &t.routes}
+	n := 27 + copy(dest[27:], extra)
 	if err := row.Scan(dest[:n]...); err != nil {
 		return err
 	}

@@ -120,6 +120,7 @@ type task struct {
 	row           int64 // tasks.id
 	id            slugid.ID
 	group         slugid.ID
+	groupRow      int64 // task_groups.id
 	queue         string
 	scheduler     string
 	project       string

@@ -5,6 +5,7 @@
 -- the definition so that reading them does not walk its overflow pages.
 CREATE TABLE task_definitions (
   id           INTEGER PRIMARY KEY,  -- = tasks.id
+  group_id     BLOB    NOT NULL,     -- slugid of the task group
   scheduler_id TEXT    NOT NULL,
   project_id   TEXT    NOT NULL,
   retries      INTEGER NOT NULL,
@@ -16,9 +17,9 @@ CREATE TABLE task_definitions (
 
 -- How a task stands, its last run inline (run_id -1: none yet).
 CREATE TABLE tasks (
-  id              INTEGER PRIMARY KEY,
+  id              INTEGER PRIMARY KEY AUTOINCREMENT,  -- never reused: it orders tasks by age
   task_id         BLOB    NOT NULL UNIQUE,
-  group_id        BLOB    NOT NULL,
+  group_row       INTEGER NOT NULL,             -- task_groups.id
   task_queue_id   TEXT    NOT NULL,
   state           INTEGER NOT NULL,
   priority        INTEGER NOT NULL,
@@ -42,7 +43,7 @@ CREATE TABLE tasks (
 CREATE INDEX tasks_pending ON tasks (task_queue_id, scheduled, id) WHERE state = 1;
 CREATE INDEX tasks_running ON tasks (task_queue_id, started, id) WHERE state = 2;
 CREATE INDEX tasks_due     ON tasks (due) WHERE due IS NOT NULL;
-CREATE INDEX tasks_group   ON tasks (group_id, id);
+CREATE INDEX tasks_group   ON tasks (group_row, id);
 CREATE INDEX tasks_expires ON tasks (expires);
 
 -- Runs before the last one; all of them resolved.
@@ -62,16 +63,17 @@ CREATE TABLE past_runs (
 ) WITHOUT ROWID;
 
 CREATE TABLE task_groups (
-  group_id     BLOB    PRIMARY KEY,
+  id           INTEGER PRIMARY KEY,
+  group_id     BLOB    NOT NULL UNIQUE,
   scheduler_id TEXT    NOT NULL,
   expires      INTEGER NOT NULL,
   sealed       INTEGER NOT NULL DEFAULT 0,
   total        INTEGER NOT NULL,   -- tasks of the group
   unresolved   INTEGER NOT NULL    -- of these, never resolved
-) WITHOUT ROWID;
+);
 
 CREATE TABLE task_dependencies (
-  required  BLOB    NOT NULL,      -- task_id
+  required  INTEGER NOT NULL,      -- tasks.id
   dependent INTEGER NOT NULL,      -- tasks.id
   requires  INTEGER NOT NULL,      -- 0 all-completed, 1 all-resolved
   satisfied INTEGER NOT NULL,
@@ -83,7 +85,7 @@ CREATE INDEX task_dependencies_expires ON task_dependencies (expires);
 -- Resolved tasks with more dependents than one transaction releases.
 CREATE TABLE dependency_releases (
   id        INTEGER PRIMARY KEY,
-  required  BLOB    NOT NULL,      -- task_id
+  required  INTEGER NOT NULL,      -- tasks.id
   completed INTEGER NOT NULL,      -- resolved as completed
   after     INTEGER NOT NULL       -- dependents up to this one are done
 );
