@@ -1,9 +1,12 @@
 package api
 
 import (
+	"context"
 	"embed"
 	"encoding/json"
 	"io/fs"
+	"log/slog"
+	"time"
 
 	"taskcluster/internal/clock"
 	"taskcluster/internal/store"
@@ -40,8 +43,11 @@ type auditBatch struct{ entries []AuditEntry }
 // them on every engine.
 func Statements() []*store.Stmt { return store.Statements(stmt) }
 
-var stmt = struct{ insertAudit *store.Stmt }{
+var stmt = struct{ insertAudit, trimAudit *store.Stmt }{
 	insertAudit: store.SQL(`INSERT INTO api_audit (at, entries) VALUES (?, ?)`),
+	trimAudit: store.SQL(`
+		DELETE FROM api_audit WHERE id IN (
+			SELECT id FROM api_audit WHERE at < ? ORDER BY at LIMIT ?)`),
 }
 
 // Audit leaves an audit row for this call in the transaction that does what the
@@ -65,4 +71,40 @@ func (b *auditBatch) write(tx *store.Tx) error {
 	}
 	_, err = tx.Exec(stmt.insertAudit, tx.Now(), text)
 	return err
+}
+
+// AuditRetention is how long audit rows are kept.
+const AuditRetention = 30 * 24 * time.Hour
+
+// trimRows is the number of rows removed in one transaction.
+const trimRows = 500
+
+// TrimAudit removes audit rows older than AuditRetention, now and then every
+// hour, until ctx ends.
+func TrimAudit(ctx context.Context, s *store.Store, c clock.Clock, log *slog.Logger) error {
+	for {
+		if err := trimAudit(ctx, s, c); err != nil && ctx.Err() == nil {
+			log.Error("audit rows could not be trimmed", "error", err.Error())
+		}
+		due, cancel := c.After(c.Now().Add(time.Hour))
+		select {
+		case <-due:
+		case <-ctx.Done():
+			cancel()
+			return nil
+		}
+	}
+}
+
+func trimAudit(ctx context.Context, s *store.Store, c clock.Clock) error {
+	for {
+		var n int64
+		err := s.Write(ctx, func(tx *store.Tx) (err error) {
+			n, err = tx.Exec(stmt.trimAudit, c.Now().Add(-AuditRetention), trimRows)
+			return err
+		})
+		if err != nil || n < trimRows {
+			return err
+		}
+	}
 }

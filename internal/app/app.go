@@ -226,6 +226,7 @@ func (a *App) Start(ctx context.Context) error {
 		return err
 	}
 	a.loops.Go("events", a.events.Run)
+	a.loops.Go("audit", func(ctx context.Context) error { return api.TrimAudit(ctx, a.store, clock.Real{}, a.log) })
 	a.auth.Start(&a.loops)
 	a.queue.Start(&a.loops)
 	a.loops.Go("http", func(context.Context) error {
