@@ -299,7 +299,7 @@ func (s *Server) logCall(c *Call, status int, took time.Duration) {
 	case status >= 400:
 		level = slog.LevelInfo
 	}
-	ctx := context.WithoutCancel(c.Context)
+	ctx := context.Background() // the caller may have gone
 	if !s.log.Enabled(ctx, level) {
 		return
 	}
