@@ -251,7 +251,9 @@ func (d *deployment) callContext(ctx context.Context, as hawk.Credentials, verb,
 		d.t.Fatal(err)
 	}
 	a := answer{t: d.t, method: method, status: w.Code, header: w.Header(), body: string(text)}
-	d.checkForm(a)
+	if ctx.Err() == nil { // else nobody is there to answer
+		d.checkForm(a)
+	}
 	return a
 }
 
@@ -463,6 +465,14 @@ func eventually(t testing.TB, what string, done func() bool) {
 		}
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// expireNow does what the timer loop does when something is due.
+func (d *deployment) expireNow() error {
+	return d.store.Write(context.Background(), func(tx *store.Tx) error {
+		_, err := d.queue.expireDue(tx)
+		return err
+	})
 }
 
 // parked is the number of callers that wait for work.
