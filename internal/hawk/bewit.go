@@ -87,7 +87,7 @@ func (b *Bewit) Verify(key string, r Request, now time.Time) error {
 	if len(r.Resource)+len("?")+len(bewitParameter)+b.encodedLength > MaxResourceLength {
 		return badRequest("Resource path exceeds max length")
 	}
-	if b.Expires > 1<<40 || b.Expires*1000 <= now.UnixMilli() {
+	if b.Expires < 0 || b.Expires > 1<<40 || b.Expires*1000 <= now.UnixMilli() {
 		return unauthorized("Access expired")
 	}
 	r.Method = "GET"

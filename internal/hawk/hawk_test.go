@@ -2,6 +2,8 @@ package hawk
 
 import (
 	"errors"
+	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -220,6 +222,16 @@ func TestBewit(t *testing.T) {
 		}
 		if got := refusal(t, b.Verify(testKey, r, c.at)); got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+	// Times that milliseconds cannot express are no way to last for ever.
+	for _, expires := range []int64{math.MinInt64, math.MinInt64 + 100, -1, 1<<40 + 1, math.MaxInt64} {
+		b := Bewit{ID: "root", Expires: expires}
+		s := signerPool.Get().(*signer)
+		b.MAC = string(s.signRequest(testKey, &bewitTarget, &attributes{kind: "bewit", ts: strconv.FormatInt(expires, 10)}))
+		s.release()
+		if got := refusal(t, b.Verify(testKey, bewitTarget, before)); got != "Unauthorized: Access expired" {
+			t.Errorf("expires %d: %q", expires, got)
 		}
 	}
 	for s, want := range map[string]string{
