@@ -27,7 +27,6 @@ import (
 	"taskcluster/internal/schema"
 	"taskcluster/internal/site"
 	"taskcluster/internal/store"
-	"taskcluster/internal/store/keyring"
 	"taskcluster/internal/store/sqlite"
 	"taskcluster/services/auth"
 	"taskcluster/services/queue"
@@ -79,14 +78,15 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make the data directory: %w", err)
 	}
-	a.store, err = sqlite.Open(ctx, filepath.Join(dir, "taskcluster.db"), store.Options{
-		Clock: clock.Real{}, Log: log,
-		Migrations: []store.Migrations{events.Migrations, api.Migrations(), auth.Migrations(), queue.Migrations()},
-	})
+	database := filepath.Join(dir, "taskcluster.db")
+	keys, err := openKeys(dir, database)
 	if err != nil {
 		return nil, err
 	}
-	keys, err := keyring.Open(dir)
+	a.store, err = sqlite.Open(ctx, database, store.Options{
+		Clock: clock.Real{}, Log: log,
+		Migrations: []store.Migrations{events.Migrations, api.Migrations(), auth.Migrations(), queue.Migrations()},
+	})
 	if err != nil {
 		return nil, err
 	}

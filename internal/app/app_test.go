@@ -14,6 +14,7 @@ import (
 	"taskcluster/client/auth"
 	"taskcluster/internal/config"
 	"taskcluster/internal/store"
+	"taskcluster/internal/store/keyring"
 	"taskcluster/internal/store/sqlite"
 )
 
@@ -166,6 +167,14 @@ func TestRefusals(t *testing.T) {
 	os.WriteFile(filepath.Join(keys, "keys"), []byte("nonsense\n"), 0o600)
 	database := t.TempDir()
 	os.WriteFile(filepath.Join(database, "taskcluster.db"), []byte(strings.Repeat("not a database", 1000)), 0o600)
+	if _, err := keyring.Open(database); err != nil {
+		t.Fatal(err)
+	}
+	keyless := t.TempDir()
+	stop(t, started(t, settings(t, keyless, nil)))
+	if err := os.Remove(filepath.Join(keyless, "keys")); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		name, dir, want string
 		env             map[string]string
@@ -175,6 +184,7 @@ func TestRefusals(t *testing.T) {
 		{"not a directory", filepath.Join(file, "x"), "data directory", nil},
 		{"root.env without a token", garbled, "TASKCLUSTER_ACCESS_TOKEN", nil},
 		{"broken keys", keys, "keys", nil},
+		{"no keys", keyless, "restore it from a backup", nil},
 		{"broken database", database, "not a database", nil},
 		{"token", t.TempDir(), "22 to 66", map[string]string{"TASKCLUSTER_ROOT_ACCESS_TOKEN": "short"}},
 		{"port", t.TempDir(), "another program uses this port", map[string]string{"TASKCLUSTER_LISTEN": running.listener.Addr().String()}},
@@ -192,6 +202,9 @@ func TestRefusals(t *testing.T) {
 		if !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", c.name, err)
 		}
+	}
+	if _, err := os.Stat(filepath.Join(keyless, "keys")); err == nil {
+		t.Error("new keys were made, which open nothing")
 	}
 	if status(running, "/api/queue/v1/ping") != 200 {
 		t.Error("the running deployment was disturbed")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 
@@ -22,6 +23,19 @@ const rootClient = "static/taskcluster/root"
 const workerClient = "static/local/worker"
 
 var tokenPattern = regexp.MustCompile(`^[a-zA-Z0-9_-]{22,66}$`)
+
+// openKeys opens the deployment's keys, or makes them for a new deployment. They
+// are made before the database, so a database without keys has lost them, and
+// new ones would open nothing of what it holds.
+func openKeys(dir, database string) (*keyring.Keyring, error) {
+	keys := filepath.Join(dir, keyring.FileName)
+	_, keysErr := os.Stat(keys)
+	_, databaseErr := os.Stat(database)
+	if errors.Is(keysErr, fs.ErrNotExist) && databaseErr == nil {
+		return nil, fmt.Errorf("the key file %s is missing, and without it the secrets in %s cannot be read; restore it from a backup", keys, database)
+	}
+	return keyring.Open(dir)
+}
 
 // rootToken is the root client's access token: the one that was set, or the one
 // in root.env, or a new one.

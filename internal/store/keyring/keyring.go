@@ -35,7 +35,9 @@ const (
 	nonceSize  = 12
 	tagSize    = 16
 	keySize    = 32
-	fileName   = "keys"
+
+	// FileName is the name of the key file in its directory.
+	FileName = "keys"
 )
 
 // Overhead is the number of bytes that Seal adds.
@@ -58,12 +60,17 @@ type Keyring struct {
 // Open reads the keys from the file "keys" in dir, and makes it with a random
 // key if there is none. A file that others than its owner may read is refused.
 func Open(dir string) (*Keyring, error) {
-	path := filepath.Join(dir, fileName)
+	path := filepath.Join(dir, FileName)
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		k := &Keyring{path: path, opens: map[uint32]cipher.AEAD{}}
-		return k, k.Rotate()
-	} else if err != nil {
+		// Another process may make the file at this moment: both use the first.
+		if err := k.append(os.Link); !errors.Is(err, fs.ErrExist) {
+			return k, err
+		}
+		info, err = os.Stat(path)
+	}
+	if err != nil {
 		return nil, err
 	}
 	// Windows has no such modes: there the folder's permissions protect it.
@@ -130,6 +137,11 @@ func (k *Keyring) Rotate() error {
 	if k.path == "" {
 		return errors.New("the keys were given, not read from a file: append a line to them and start again")
 	}
+	return k.append(os.Rename)
+}
+
+// append adds a random key to those in the file, which place puts where it belongs.
+func (k *Keyring) append(place func(from, to string) error) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	key := make([]byte, keySize)
@@ -138,26 +150,27 @@ func (k *Keyring) Rotate() error {
 	for i, encoded := range append(k.keys[:len(k.keys):len(k.keys)], base64.StdEncoding.EncodeToString(key)) {
 		fmt.Fprintf(&text, "%d %s\n", i+1, encoded)
 	}
-	if err := writeFile(k.path, text.String()); err != nil {
+	if err := writeFile(k.path, text.String(), place); err != nil {
 		return fmt.Errorf("the key file cannot be written: %w", err)
 	}
 	return k.add(key)
 }
 
-// writeFile replaces a file durably: at any moment the old or the new is there.
-func writeFile(path, text string) error {
+// writeFile writes a file durably and lets place put it at path: at any moment
+// there is what was there before, or the whole new file.
+func writeFile(path, text string, place func(from, to string) error) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), fileName+".*.tmp") // mode 0600
+	f, err := os.CreateTemp(filepath.Dir(path), FileName+".*.tmp") // mode 0600
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // nothing is left of it after the rename
+	defer os.Remove(f.Name()) // after a rename nothing is left of it
 	_, err = f.WriteString(text)
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
-		err = os.Rename(f.Name(), path)
+		err = place(f.Name(), path)
 	}
 	if err != nil || runtime.GOOS == "windows" { // which cannot flush a folder
 		return err

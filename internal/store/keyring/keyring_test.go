@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -124,4 +125,35 @@ func FuzzOpen(f *testing.F) {
 			t.Fatalf("%x, %v", got, err)
 		}
 	})
+}
+
+// TestOpenedByTwo: whoever opens a new directory at the same time gets the keys
+// that are in the file.
+func TestOpenedByTwo(t *testing.T) {
+	for range 20 {
+		dir := t.TempDir()
+		rings := make([]*Keyring, 8)
+		var wg sync.WaitGroup
+		for i := range rings {
+			wg.Go(func() {
+				var err error
+				if rings[i], err = Open(dir); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if t.Failed() {
+			return
+		}
+		last, err := Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, k := range rings {
+			if _, err := last.Open(k.Seal([]byte("x"), nil), nil); err != nil {
+				t.Errorf("ring %d: %v", i, err)
+			}
+		}
+	}
 }
