@@ -9,6 +9,10 @@ import (
 	"taskcluster/internal/tcerr"
 )
 
+// maxLinks bounds a chain of links: each step asks for the scopes of all names
+// so far.
+const maxLinks = 100
+
 // follow reads an artifact and follows links to the one that has content. The
 // caller needs the scopes of every name on the way.
 func (s *Service) follow(c *api.Call, id slugid.ID, runID int, name string) (*artifact, error) {
@@ -32,7 +36,9 @@ func (s *Service) follow(c *api.Call, id slugid.ID, runID int, name string) (*ar
 				return nil, tcerr.New(tcerr.InputError, "Artifact leads to a link cycle")
 			}
 		}
-		names = append(names, name)
+		if names = append(names, name); len(names) > maxLinks {
+			return nil, tcerr.New(tcerr.InputError, "Artifact leads through more than %d links", maxLinks)
+		}
 	}
 }
 

@@ -107,6 +107,10 @@ func TestOtherArtifacts(t *testing.T) {
 	}
 	d.artifact(id, 0, "chain/30", with{"storageType": "reference", "url": "https://example.com/end", "contentType": "x"}).want(200)
 	d.call(root, "GET", "/task/"+id+"/artifacts/chain/0", nil).want(303, "https://example.com/end")
+	for i := range maxLinks {
+		d.artifact(id, 0, fmt.Sprint("long/", i), with{"storageType": "link", "artifact": fmt.Sprint("long/", i+1)}).want(200)
+	}
+	d.call(root, "GET", "/task/"+id+"/artifacts/long/0", nil).want(400, "more than 100 links")
 	d.artifact(id, 0, "loop/a", with{"storageType": "link", "artifact": "loop/b"}).want(200)
 	d.artifact(id, 0, "loop/b", with{"storageType": "link", "artifact": "loop/a"}).want(200)
 	d.call(root, "GET", "/task/"+id+"/artifacts/loop/a", nil).want(400, "Artifact leads to a link cycle")

@@ -186,12 +186,11 @@ func (o *op) expire(row int64) error {
 	}
 	switch {
 	case t.state().resolved():
-		return nil
 	case t.deadline <= o.now:
 		return o.end(t, reasonDeadlineExceeded)
 	case t.state() == running && t.last.takenUntil <= o.now:
 		_, err := o.resolve(t, exception, reasonClaimExpired)
 		return err
 	}
-	return nil
+	return t.save(o.tx) // with the right due, so that the loop does not come back for it
 }

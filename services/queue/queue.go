@@ -105,6 +105,9 @@ func New(cfg Config) (*Service, error) {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
 	setDefault(&s.claimTimeout, 20*time.Minute)
+	if s.claimTimeout > hawk.MaxLifetime {
+		return nil, fmt.Errorf("queue: a claim cannot last longer than temporary credentials, which is %s", hawk.MaxLifetime)
+	}
 	setDefault(&s.longPoll, 20*time.Second)
 	setDefault(&s.maxDeadline, 5*24*time.Hour)
 	setDefault(&s.maxDependencies, 10_000)

@@ -76,7 +76,8 @@ func (s *Service) statuses(c *api.Call, in *TasksRequest) (any, error) {
 
 // many answers about each of a list of tasks, in the order of the list. Those
 // that do not exist are left out, and so are repetitions. A continuation token
-// is the place in the list.
+// is the place in the list. A page also ends after api.MaxPage look-ups, so that
+// a long list of strangers does not keep a reader busy; it may then be short.
 func (s *Service) many(c *api.Call, in *TasksRequest, name string, appendOne func(tx *store.Tx, b []byte, id slugid.ID) ([]byte, error)) (any, error) {
 	if err := c.Authorize(map[string]any{"taskIds": in.TaskIDs}); err != nil {
 		return nil, err
@@ -90,13 +91,14 @@ func (s *Service) many(c *api.Call, in *TasksRequest, name string, appendOne fun
 			seen[text] = true
 		}
 		n, i := 0, from
-		for ; i < len(in.TaskIDs) && n < limit; i++ {
+		for looked := 0; i < len(in.TaskIDs) && n < limit && looked < api.MaxPage; i++ {
 			text := in.TaskIDs[i]
 			id, err := slugid.Parse(text)
 			if err != nil || seen[text] {
 				continue
 			}
 			seen[text] = true
+			looked++
 			start := len(b)
 			if n > 0 {
 				b = append(b, ',')
