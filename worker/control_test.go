@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,6 +18,7 @@ import (
 	"taskcluster/client/queue"
 	"taskcluster/internal/clock"
 	"taskcluster/worker"
+	"taskcluster/worker/engine/native"
 )
 
 // steered is a clock that tests move, and that knows which timers were set.
@@ -306,4 +309,32 @@ func TestReportIsRepeated(t *testing.T) {
 	task := q.add(sh("true"))
 	c.reach(t, 5*time.Second)
 	q.resolved(task, "completed")
+}
+
+// TestOrphansAreEnded: what a crashed worker's task left running is ended before
+// its successor claims work, for the task may be what it claims.
+func TestOrphansAreEnded(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("elsewhere than on Linux, orphans are not known by a mark")
+	}
+	dir := filepath.Join(t.TempDir(), "tasks")
+	old := filepath.Join(dir, "task_old_0_1")
+	if err := os.MkdirAll(old, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	// The engine marks its processes; nobody has closed this sandbox when the
+	// next worker starts, as after a crash.
+	crashed, err := (&native.Engine{}).Prepare(t.Context(), old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { crashed.Close() })
+	var out safeBuffer
+	if _, err := crashed.Execute(t.Context(), []string{"/bin/sh", "-c", "sleep 1000 & echo pid $!"}, nil, &out); err != nil {
+		t.Fatal(err)
+	}
+	q := newQueue(t, clock.Real{})
+	start(t, q, func(c *worker.Config) { c.TasksDir = dir })
+	q.until("claim", func() bool { return len(q.claims) > 0 })
+	gone(t, out.String(), 1)
 }

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,8 +16,9 @@ import (
 const dirPrefix = "task_"
 
 // prepareDir makes the worker's directory and takes it for this process alone,
-// then removes what a worker that crashed left there.
-func (w *Worker) prepareDir() (unlock func(), err error) {
+// then ends the processes and removes the files that a worker that crashed left
+// there: their runs are claimed anew, and must not run twice at once.
+func (w *Worker) prepareDir(ctx context.Context) (unlock func(), err error) {
 	if err := os.MkdirAll(w.cfg.TasksDir, 0o700); err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
@@ -37,7 +39,17 @@ func (w *Worker) prepareDir() (unlock func(), err error) {
 		if !strings.HasPrefix(e.Name(), dirPrefix) {
 			continue
 		}
-		if err := removeAll(filepath.Join(w.cfg.TasksDir, e.Name())); err != nil {
+		path := filepath.Join(w.cfg.TasksDir, e.Name())
+		if e.IsDir() {
+			left, err := w.cfg.Engine.Prepare(ctx, path)
+			if err == nil {
+				err = left.Close()
+			}
+			if err != nil {
+				w.cfg.Log.Warn("what an earlier worker left running cannot be ended", "path", e.Name(), "error", err)
+			}
+		}
+		if err := removeAll(path); err != nil {
 			w.cfg.Log.Warn("what an earlier worker left cannot be removed", "path", e.Name(), "error", err)
 		}
 	}

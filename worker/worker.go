@@ -100,7 +100,7 @@ func (w *Worker) Kill() { w.killOnce.Do(func() { close(w.killed) }) }
 // Run must be called once.
 func (w *Worker) Run(ctx context.Context) error {
 	defer w.network.CloseIdleConnections()
-	unlock, err := w.prepareDir()
+	unlock, err := w.prepareDir(ctx)
 	if err != nil {
 		return err
 	}

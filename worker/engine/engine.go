@@ -12,7 +12,9 @@ import (
 type Engine interface {
 	// Name is what the log calls the engine.
 	Name() string
-	// Prepare makes the place for one run. Dir is its working directory, which exists.
+	// Prepare makes the place for one run. Dir is its working directory, which
+	// exists. If it is that of a run whose worker crashed, Close ends what is
+	// left of that.
 	Prepare(ctx context.Context, dir string) (Sandbox, error)
 }
 
