@@ -140,7 +140,7 @@ func TestCancelTaskGroup(t *testing.T) {
 // C40, F9
 func TestChangePriority(t *testing.T) {
 	d := deploy(t)
-	change := func(as any, id, p string) answer {
+	change := func(id, p string) answer {
 		return d.call(root, "POST", "/task/"+id+"/priority", with{"newPriority": p})
 	}
 	first := d.create(with{"routes": []string{"r"}})
@@ -156,22 +156,22 @@ func TestChangePriority(t *testing.T) {
 	if len(m) != 1 || m[0].Key != "primary."+first+"._._._.prov.type.sched."+first+"._" || len(m[0].CC) != 1 {
 		t.Errorf("%+v", m)
 	}
-	change(nil, first, "high").want(200)
+	change(first, "high").want(200)
 	d.wantEvents()
 	d.call(root, "GET", "/task/"+first, nil).want(200, `"priority":"high"`)
-	change(nil, third, "highest").want(200)
-	change(nil, slugid.New().String(), "high").want(404)
-	change(nil, third, "normal").want(400)
+	change(third, "highest").want(200)
+	change(slugid.New().String(), "high").want(404)
+	change(third, "normal").want(400)
 	if got := d.claimAll(); fmt.Sprint(got) != fmt.Sprint([]string{third, first, second}) {
 		t.Errorf("%v", got)
 	}
-	change(nil, third, "low").want(200) // while it runs
+	change(third, "low").want(200) // while it runs
 	d.report(third, 0, "failed", nil).want(200)
-	change(nil, third, "high").want(409, "is already resolved and cannot be reprioritized.")
+	change(third, "high").want(409, "is already resolved and cannot be reprioritized.")
 	d.call(root, "POST", "/task/"+third+"/rerun", nil).want(200, `"priority":"low"`)
-	change(nil, third, "high").want(409)
+	change(third, "high").want(409)
 	d.clock.Advance(2 * time.Hour)
-	change(nil, first, "low").want(409, "past its deadline")
+	change(first, "low").want(409, "past its deadline")
 }
 
 func TestChangeGroupPriority(t *testing.T) {

@@ -32,7 +32,8 @@ func (s *Service) reclaimTask(c *api.Call) (any, error) {
 	}
 	t := item.claim.task
 	if err := s.see(c.Context, t.queue, workerName{t.last.workerGroup, t.last.workerID}); err != nil {
-		return nil, err
+		// The claim is extended all the same, and the worker must learn that.
+		s.logger.Warn("it could not be noted that a worker was seen", "error", err)
 	}
 	b := make([]byte, 0, item.claim.size())
 	b = t.appendStatus(append(b, `{"status":`...))
