@@ -3,12 +3,17 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"taskcluster/client"
 )
 
 const (
@@ -369,5 +374,23 @@ func TestInterruptedCall(t *testing.T) {
 	}, "task", "status", idA)
 	if r.status != 130 || !strings.Contains(r.stderr, "interrupted") {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestExplain: what a server says must not steer the terminal, and who cannot
+// listen does not hear about a deployment that he cannot reach.
+func TestExplain(t *testing.T) {
+	const hint = "Is the deployment running"
+	for _, c := range []struct {
+		err           error
+		want, wantNot string
+	}{
+		{&client.Error{StatusCode: 400, Code: "a\x1b[2J", Message: "b\x1b]0;c\a\nd\u202ee\r"}, "b\uFFFD]0;c\uFFFD\nd\uFFFDe\uFFFD", "\x1b"},
+		{&net.OpError{Op: "dial", Net: "tcp", Err: errors.New("refused")}, hint, "\x1b"},
+		{&net.OpError{Op: "listen", Net: "tcp", Err: errors.New("no such address")}, "no such address", hint},
+	} {
+		if got := explain(fmt.Errorf("call: %w", c.err)); !strings.Contains(got, c.want) || strings.Contains(got, c.wantNot) {
+			t.Errorf("%q", got)
+		}
 	}
 }

@@ -41,7 +41,11 @@ func errorDocument(err error) any {
 
 // explain is the sentence for an error: what is wrong, and what to do.
 func explain(err error) string {
-	text := err.Error()
+	lines := strings.Split(err.Error(), "\n") // servers explain in several
+	for i := range lines {
+		lines[i] = printable(lines[i])
+	}
+	text := strings.Join(lines, "\n")
 	if refusal, ok := errors.AsType[*client.Error](err); ok {
 		switch refusal.StatusCode {
 		case http.StatusUnauthorized:
@@ -53,7 +57,7 @@ func explain(err error) string {
 		}
 		return text
 	}
-	if _, ok := errors.AsType[*net.OpError](err); ok {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op != "listen" {
 		return text + "\nIs the deployment running at this address? \"taskcluster serve --worker\" starts one."
 	}
 	if errors.Is(err, context.Canceled) {
