@@ -64,19 +64,11 @@ func (s *Service) waitForWork(ctx context.Context, queue string, w workerName, n
 	if err := s.see(ctx, queue, w); err != nil {
 		return nil, err
 	}
-	if s.workers.quarantined(workerKey{queue, w}, s.clock.Now()) {
-		timeout, cancel := s.clock.After(s.clock.Now().Add(s.longPoll))
-		defer cancel()
-		select {
-		case <-timeout:
-		case <-s.stopping:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-		return nil, nil
-	}
 	var timeout <-chan struct{}
-	for over := false; ; {
+	for over := false; !over; {
+		if s.workers.quarantined(workerKey{queue, w}, s.clock.Now()) {
+			return nil, s.sitOut(ctx, timeout)
+		}
 		runs, wait := s.pending.take(queue, n)
 		if wait != nil {
 			if timeout == nil {
@@ -96,6 +88,10 @@ func (s *Service) waitForWork(ctx context.Context, queue string, w workerName, n
 				s.pending.putBack(queue, s.pending.leave(wait))
 				return nil, context.Cause(ctx)
 			}
+			if s.workers.quarantined(workerKey{queue, w}, s.clock.Now()) { // since it waits
+				s.pending.putBack(queue, runs)
+				continue
+			}
 		}
 		if len(runs) > 0 {
 			claims, err := s.claim(ctx, queue, w, runs, audit)
@@ -103,10 +99,25 @@ func (s *Service) waitForWork(ctx context.Context, queue string, w workerName, n
 				return claims, err
 			}
 		}
-		if over {
-			return nil, nil
-		}
 	}
+	return nil, nil
+}
+
+// sitOut waits for the end of the long poll, which is all that a worker in
+// quarantine gets. timeout is nil if the worker has not waited yet.
+func (s *Service) sitOut(ctx context.Context, timeout <-chan struct{}) error {
+	if timeout == nil {
+		ch, cancel := s.clock.After(s.clock.Now().Add(s.longPoll))
+		defer cancel()
+		timeout = ch
+	}
+	select {
+	case <-timeout:
+	case <-s.stopping:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
 }
 
 // claim claims runs that were taken. Those that turn out not to be pending any

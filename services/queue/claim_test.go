@@ -236,6 +236,21 @@ func TestQuarantinedWorkerGetsNothing(t *testing.T) {
 	}
 }
 
+// A worker that is quarantined while it waits gets nothing either.
+func TestQuarantinedWhileWaiting(t *testing.T) {
+	d := deploy(t)
+	got := d.park(t.Context(), "w", 1)
+	d.call(root, "PUT", "/provisioners/prov/worker-types/type/workers/wg/w", with{"quarantineUntil": d.clock.Now().Add(time.Hour).String()}).want(200)
+	id := d.create()
+	d.wantState(id, "pending", "scheduled", "")
+	other := d.claim("v", 1) // handed to w first, and put back
+	if other.string("tasks", 0, "status", "taskId") != id {
+		t.Error(other.body)
+	}
+	d.clock.Advance(20 * time.Second)
+	(<-got).want(200, `{"tasks":[]}`)
+}
+
 func TestDrain(t *testing.T) {
 	d := deploy(t)
 	got := d.park(t.Context(), "w", 1)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http/httptest"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -297,32 +296,4 @@ func BenchmarkQueue(b *testing.B) {
 			return item.refusal
 		})
 	})
-}
-
-// BenchmarkCreateOverHTTP is createTask with everything: signing by the client,
-// signature, scopes, schema, commit; without a socket.
-func BenchmarkCreateOverHTTP(b *testing.B) {
-	d := deploy(b)
-	def := d.definition()
-	var left atomic.Int64
-	left.Store(int64(b.N))
-	var all sync.WaitGroup
-	b.ReportAllocs()
-	b.ResetTimer()
-	before := cpuTime()
-	for range 32 {
-		all.Go(func() {
-			for left.Add(-1) >= 0 {
-				r := d.request(context.Background(), root, "PUT", "/task/"+slugid.New().String(), def)
-				w := httptest.NewRecorder()
-				if d.handler.ServeHTTP(w, r); w.Code != 200 {
-					b.Error(w.Body.String())
-				}
-			}
-		})
-	}
-	all.Wait()
-	b.StopTimer()
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "ops/s")
-	b.ReportMetric(float64((cpuTime()-before).Microseconds())/float64(b.N), "cpu-µs/op")
 }

@@ -19,6 +19,9 @@
 // the store shares between concurrent callers (see op). The order of pending
 // runs is in memory (see pendingRuns), rebuilt from an index at start; workers
 // that find nothing are parked there and woken by commits.
+//
+// Not here yet: artifacts of the type object (refused by name), the removal of
+// what expired, and the reaction to workers that worker-manager removed.
 package queue
 
 import (
