@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"encoding/json"
 	"net/http/httptest"
 	"strconv"
 	"sync"
@@ -72,8 +73,17 @@ func BenchmarkCycleOverHTTP(b *testing.B) {
 	filling.Wait()
 	overHTTP(b, func(caller int) error {
 		a := d.send(root, "POST", "/claim-work/"+testQueue, with{"workerGroup": "wg", "workerId": "w" + strconv.Itoa(caller)}).want(200)
-		id := a.string("tasks", 0, "status", "taskId")
-		d.send(a.credentials("tasks", 0), "POST", "/task/"+id+"/runs/0/completed", nil).want(200)
+		var claims struct {
+			Tasks []struct {
+				Status      struct{ TaskID string }
+				Credentials hawk.Credentials
+			}
+		}
+		if err := json.Unmarshal([]byte(a.body), &claims); err != nil {
+			return err
+		}
+		c := claims.Tasks[0]
+		d.send(c.Credentials, "POST", "/task/"+c.Status.TaskID+"/runs/0/completed", nil).want(200)
 		return nil
 	})
 }
