@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"taskcluster/client"
 	"taskcluster/client/queue"
 	"taskcluster/internal/clock"
+	"taskcluster/internal/hawk"
 	"taskcluster/worker/task"
 )
 
@@ -66,6 +68,9 @@ func (w *Worker) reclaim(ctx context.Context, r *task.Run, takenUntil clock.Time
 
 // refused tells whether it is of no use to repeat a call.
 func refused(err error) bool {
+	if errors.Is(err, hawk.ErrHeaderTooLong) {
+		return true
+	}
 	status := client.StatusCode(err)
 	return status >= 400 && status < 500 && status != http.StatusTooManyRequests && status != http.StatusRequestTimeout
 }

@@ -338,3 +338,26 @@ func TestOrphansAreEnded(t *testing.T) {
 	q.until("claim", func() bool { return len(q.claims) > 0 })
 	gone(t, out.String(), 1)
 }
+
+// TestTooManyScopes: a task whose credentials sign nothing is not begun, and
+// holds up nobody.
+func TestTooManyScopes(t *testing.T) {
+	q := newQueue(t, newSteered()) // its time stands still: who waits, waits for ever
+	w := start(t, q, func(c *worker.Config) { c.Capacity = 1 })
+	poison := q.add(sh("echo began > $TASK_WORKDIR/../began"), func(def *queue.Task) {
+		for i := range 100 {
+			def.Scopes = append(def.Scopes, "project:releng:signing:cert:number-"+strconv.Itoa(i))
+		}
+	})
+	next := q.add(sh("true"))
+	q.resolved(next, "completed")
+	if _, err := os.Stat(filepath.Join(w.dir, "began")); err == nil {
+		t.Error("it was begun")
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if poison.state != "running" || poison.reports != 0 {
+		t.Error(poison.state, poison.reports)
+	}
+	contains(t, w.log.String(), "too many scopes", poison.id)
+}

@@ -264,10 +264,15 @@ func (q *fakeQueue) claimWork(w http.ResponseWriter, r *http.Request) {
 	reply(w, 200, out)
 }
 
+// credentials have the task's scopes in their certificate, as the queue's have.
 func credentials(task *fakeTask) queue.TaskCredentials {
+	scopes, err := json.Marshal(append([]string{}, task.def.Scopes...))
+	if err != nil {
+		panic(err)
+	}
 	return queue.TaskCredentials{
 		ClientID: fmt.Sprintf("task-client/%s/%d", task.id, task.reclaims), AccessToken: "task-secret",
-		Certificate: `{"version":1,"scopes":[],"start":1,"expiry":2,"seed":"x","signature":"task-certificate","issuer":"queue"}`,
+		Certificate: `{"version":1,"scopes":` + string(scopes) + `,"start":1,"expiry":2,"seed":"x","signature":"task-certificate","issuer":"queue"}`,
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"taskcluster/client"
 	"taskcluster/client/queue"
+	"taskcluster/internal/hawk"
 	"taskcluster/worker/feature/artifacts"
 	"taskcluster/worker/feature/environment"
 	"taskcluster/worker/feature/livelog"
@@ -32,6 +33,12 @@ func (w *Worker) run(running context.Context, claim *queue.ClaimWorkResponseTask
 
 	var credentials client.RotatingCredentials
 	credentials.Set(of(claim.Credentials))
+	// A task may have so many scopes that its credentials sign no request. Nobody
+	// could tell how it ended, so it must not begin either; its claim expires.
+	if _, err := of(claim.Credentials).Header(hawk.Request{}, hawk.PayloadHash("", nil), begin); errors.Is(err, hawk.ErrHeaderTooLong) {
+		log.Error("run is left alone: the task has too many scopes", "error", err)
+		return
+	}
 	calls, err := w.client(credentials.Get)
 	if err != nil {
 		log.Error("run cannot be served", "error", err)

@@ -39,6 +39,9 @@ func (c Credentials) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("clientId", c.ClientID), slog.Bool("temporary", c.Certificate != ""))
 }
 
+// ErrHeaderTooLong says that credentials cannot sign any request.
+var ErrHeaderTooLong = fmt.Errorf("hawk: the header would be longer than %d bytes: too many scopes in certificate or authorizedScopes", MaxHeaderLength)
+
 // Header returns the Authorization header for a request at the time now.
 // payloadHash (of PayloadHash) may be empty, which leaves the body unsigned.
 func (c Credentials) Header(r Request, payloadHash string, now time.Time) (string, error) {
@@ -85,7 +88,7 @@ func (c Credentials) header(r Request, payloadHash, nonce string, now time.Time)
 	b = append(b, '"')
 	s.text = b
 	if len(b) > MaxHeaderLength {
-		return "", fmt.Errorf("hawk: header of %d bytes exceeds %d: too many scopes in certificate or authorizedScopes", len(b), MaxHeaderLength)
+		return "", fmt.Errorf("%w: it has %d bytes", ErrHeaderTooLong, len(b))
 	}
 	return string(b), nil
 }
