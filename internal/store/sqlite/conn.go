@@ -55,8 +55,16 @@ func (c *conn) open(path string) error {
 		return err
 	}
 	defer c.release(name)
+	if err := registerWALVFS(); err != nil {
+		return err
+	}
+	vfs, err := c.cString(walVFSName)
+	if err != nil {
+		return err
+	}
+	defer c.release(vfs)
 	flags := int32(sqlite3.SQLITE_OPEN_READWRITE | sqlite3.SQLITE_OPEN_CREATE | sqlite3.SQLITE_OPEN_NOMUTEX)
-	rc := sqlite3.Xsqlite3_open_v2(c.tls, name, c.out, flags, 0)
+	rc := sqlite3.Xsqlite3_open_v2(c.tls, name, c.out, flags, vfs)
 	c.db = *(*uintptr)(pointer(c.out))
 	if rc != sqlite3.SQLITE_OK {
 		return c.error(rc)
