@@ -26,12 +26,6 @@ func Valid(s string) bool {
 	return true
 }
 
-// ValidForGrant reports whether s may be given to a client, a role or a task:
-// it is valid and does not end in two stars.
-func ValidForGrant(s string) bool {
-	return Valid(s) && !strings.HasSuffix(s, "**")
-}
-
 // Satisfies reports whether a holder of pattern has scope: they are equal, or
 // pattern ends in a star and scope begins with what precedes that star. A star
 // that ends scope is compared as text.

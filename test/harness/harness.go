@@ -8,7 +8,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -155,9 +154,6 @@ func (s *Server) Env() []string {
 	return append(cleanEnv(), "TASKCLUSTER_ROOT_URL="+s.RootURL, "TASKCLUSTER_CLIENT_ID="+s.ClientID, "TASKCLUSTER_ACCESS_TOKEN="+s.AccessToken)
 }
 
-// Pid is the process's id.
-func (s *Server) Pid() int { return s.cmd.Process.Pid }
-
 // Log is the end of what the server wrote to standard error.
 func (s *Server) Log() string { return s.stderr.String() }
 
@@ -264,5 +260,5 @@ func (l *tail) Write(p []byte) (int, error) {
 func (l *tail) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return fmt.Sprintf("%s", l.b)
+	return string(l.b)
 }
