@@ -103,7 +103,12 @@ func walk(w io.Writer, list []completed, input string) {
 	for _, c := range list {
 		for _, flag := range c.flags {
 			if !flag.IsBool() {
-				fmt.Fprintf(w, "    '%s --%s') follow='%s' files=1 ;;\n", c.path, flag.Name, strings.Join(flag.EnumSlice(), " "))
+				values := strings.Join(flag.EnumSlice(), " ")
+				files := ""
+				if values == "" {
+					files = " files=1"
+				}
+				fmt.Fprintf(w, "    '%s --%s') follow='%s'%s ;;\n", c.path, flag.Name, values, files)
 			}
 		}
 	}

@@ -105,7 +105,7 @@ func TestBashCompletion(t *testing.T) {
 		"taskcluster task log --fol":          "--follow",
 		"taskcluster --json group can":        "cancel",
 		"taskcluster completion ":             "bash,zsh,fish,--help",
-		"taskcluster serve --log-level ":      "debug,info,warn,error,graph one.yml,graph.yml",
+		"taskcluster serve --log-level ":      "debug,info,warn,error",
 		"taskcluster serve --log-level w":     "warn",
 		"taskcluster run gr":                  "graph one.yml,graph.yml",
 		"taskcluster run graph.yml --cancel-": "--cancel-on-interrupt",
