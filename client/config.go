@@ -125,7 +125,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("client: no root URL")
 	case err != nil || root.Scheme != "http" && root.Scheme != "https" || root.Host == "":
 		// Not the URL itself: it may hold a password.
-		return c, errors.New("client: root URL must be http(s)://host[:port]")
+		return c, errors.New("client: root URL must be http(s)://host[:port], such as http://localhost:8080")
 	case root.User != nil || root.RawQuery != "" || root.Fragment != "":
 		return c, errors.New("client: root URL must not have a user, query or fragment")
 	}

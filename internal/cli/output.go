@@ -49,9 +49,9 @@ func explain(err error) string {
 	if refusal, ok := errors.AsType[*client.Error](err); ok {
 		switch refusal.StatusCode {
 		case http.StatusUnauthorized:
-			return text + "\nThe credentials are not accepted: check them with \"taskcluster env --check\"."
+			return text + "\nThe deployment does not know these credentials: correct TASKCLUSTER_CLIENT_ID and TASKCLUSTER_ACCESS_TOKEN, or sign in with eval \"$(taskcluster env)\"."
 		case http.StatusForbidden:
-			return text + "\nThe credentials lack scopes: \"taskcluster env --check\" shows which there are."
+			return text + "\nThe credentials lack scopes: \"taskcluster env --check\" shows whose they are and which scopes they have."
 		case http.StatusNotFound:
 			return text + "\nCheck the identifier and the deployment; what has expired is gone."
 		}
