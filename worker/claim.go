@@ -99,6 +99,11 @@ func (w *Worker) report(ctx context.Context, r *task.Run, resolution task.Resolu
 		if err == nil {
 			return
 		}
+		if client.StatusCode(err) == http.StatusConflict {
+			// Cancelled, past its deadline, or claimed by another since.
+			w.cfg.Log.Info("the queue had resolved the run before", "taskId", id, "runId", r.RunID, "resolution", resolution)
+			return
+		}
 		w.cfg.Log.Error("report failed", "taskId", id, "runId", r.RunID, "resolution", resolution, "error", err)
 		if ctx.Err() != nil || refused(err) || w.cfg.Clock.Now() >= giveUp {
 			return

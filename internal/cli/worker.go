@@ -75,6 +75,7 @@ func (c *workerCommand) Run(s *session) error {
 	if err != nil {
 		return err
 	}
+	log.Info("worker started", "rootUrl", cfg.RootURL, "taskQueueId", c.TaskQueueID, "workerGroup", c.WorkerGroup, "workerId", id, "capacity", c.Capacity)
 	defer killOnSecondSignal(w)()
 	err = w.Run(s.ctx)
 	switch {
