@@ -301,7 +301,7 @@ func TestErrorBody(t *testing.T) {
 		t.Errorf("secret shows: %s", r.body)
 	}
 	msg := v["message"].(string)
-	if !strings.Contains(msg, "Rejecting Schema: /schemas/test/v1/thing.json#") || !strings.Contains(msg, "\n\n---\n\n* method:     put\n* errorCode:  InputValidationError\n* statusCode: 400\n* time:       2") {
+	if !strings.Contains(msg, "Rejecting Schema: http://tc.test/schemas/test/v1/thing.json#") || !strings.Contains(msg, "\n\n---\n\n* method:     put\n* errorCode:  InputValidationError\n* statusCode: 400\n* time:       2") {
 		t.Errorf("%q", msg)
 	}
 	for _, path := range []string{"/boom", "/panic"} { // A10

@@ -190,7 +190,7 @@ func (c *Call) checkInput() error {
 		return tcerr.New(tcerr.MalformedPayload, "Failed to parse JSON: %v", err)
 	}
 	if len(problems) > 0 {
-		return tcerr.New(tcerr.InputValidationError, "%s", schema.ErrorText(m.input.ID(), problems))
+		return tcerr.New(tcerr.InputValidationError, "%s", schema.ErrorText(c.server.rootURL+m.input.ID(), problems))
 	}
 	c.body = doc
 	return nil
