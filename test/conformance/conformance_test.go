@@ -16,12 +16,7 @@ import (
 // server of their own. A second, short-lived claim time-out is configured so
 // that claim expiry can be seen.
 func TestJavaScriptClient(t *testing.T) {
-	if _, err := os.Stat("node_modules/taskcluster-client"); err != nil {
-		cmd := exec.Command("npm", "ci", "--silent", "--no-audit", "--no-fund")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("npm ci: %v\n%s", err, out)
-		}
-	}
+	install(t)
 	files, err := filepath.Glob("*.test.mjs")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no *.test.mjs files", err)
@@ -31,6 +26,31 @@ func TestJavaScriptClient(t *testing.T) {
 	harness.Passthrough(t, ".", server.Env(), "node", append([]string{"--test", "--test-reporter=spec"}, files...)...)
 	if t.Failed() {
 		t.Log(server.Log())
+	}
+}
+
+// TestScopes calls every method with the scopes that the reference asks for, and
+// with one of them missing. It has a server of its own because it takes away the
+// role that gives everybody access.
+func TestScopes(t *testing.T) {
+	install(t)
+	server := harness.Start(t, harness.Binary(t), t.TempDir())
+	defer server.Stop()
+	harness.Passthrough(t, ".", server.Env(), "node", "--test", "--test-reporter=spec", "scopes.mjs")
+	if t.Failed() {
+		t.Log(server.Log())
+	}
+}
+
+// install fetches what package-lock.json names, once.
+func install(t *testing.T) {
+	t.Helper()
+	if _, err := os.Stat("node_modules/taskcluster-client"); err == nil {
+		return
+	}
+	cmd := exec.Command("npm", "ci", "--silent", "--no-audit", "--no-fund")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("npm ci: %v\n%s", err, out)
 	}
 }
 
