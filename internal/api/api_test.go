@@ -252,6 +252,7 @@ func TestOrderOfChecks(t *testing.T) {
 	}{
 		{"body syntax before scopes", "GET", "/scoped/x", "{", []string{"Content-Type", "application/json"}, 400, "MalformedPayload"},
 		{"primitive body", "GET", "/scoped/x", "3", []string{"Content-Type", "application/json"}, 400, "MalformedPayload"},
+		{"huge number", "GET", "/scoped/x", "1e999", []string{"Content-Type", "application/json"}, 400, "MalformedPayload"},
 		{"null body", "GET", "/scoped/x", "null", []string{"Content-Type", "application/json"}, 400, "MalformedPayload"},
 		{"no credentials is 403, not 401", "GET", "/scoped/x", "", nil, 403, "InsufficientScopes"}, // A16
 		{"bad credentials are 401", "GET", "/scoped/x", "", []string{"Authorization", "bad"}, 401, "AuthenticationFailed"},

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -64,7 +65,7 @@ func (c *Call) readBody(w http.ResponseWriter) error {
 		return tcerr.New(tcerr.MalformedPayload, "unsupported content encoding %q: send the body as it is, or as gzip or deflate", enc)
 	}
 	if err != nil {
-		return tcerr.New(tcerr.MalformedPayload, "Failed to inflate the body: %v", err)
+		return unreadable(err)
 	}
 	var buf bytes.Buffer
 	if n := r.ContentLength; n > 0 && n <= MaxBody {
@@ -76,7 +77,7 @@ func (c *Call) readBody(w http.ResponseWriter) error {
 	case errors.As(err, &tooLarge) || buf.Len() > MaxBody:
 		return tcerr.New(tcerr.InputTooLarge, "The body is larger than the %d bytes that are allowed", MaxBody)
 	case err != nil:
-		return tcerr.New(tcerr.MalformedPayload, "Failed to read the body: %v", err)
+		return unreadable(err)
 	}
 	c.raw = buf.Bytes()
 	if len(c.raw) == 0 {
@@ -88,14 +89,27 @@ func (c *Call) readBody(w http.ResponseWriter) error {
 		}
 	}
 	if first := bytes.TrimLeft(c.raw, " \t\r\n"); len(first) > 0 && first[0] != '{' && first[0] != '[' {
-		var v any
-		if err := json.Unmarshal(c.raw, &v); err != nil {
-			return tcerr.New(tcerr.MalformedPayload, "Failed to parse JSON: %v", err)
+		if !json.Valid(c.raw) {
+			return tcerr.New(tcerr.MalformedPayload, "Failed to parse JSON: %v", json.Unmarshal(c.raw, new(any)))
 		}
 		return tcerr.New(tcerr.MalformedPayload, "Must be an object or array")
 	}
 	c.body = c.raw
 	return nil
+}
+
+// unreadable explains a body that could not be read, without the addresses that
+// network errors tell.
+func unreadable(err error) error {
+	why := "it is not what its Content-Encoding says"
+	var network net.Error
+	switch {
+	case errors.As(err, &network) && network.Timeout():
+		why = "it did not arrive in time"
+	case errors.As(err, &network), errors.Is(err, io.ErrUnexpectedEOF):
+		why = "it ended too early"
+	}
+	return tcerr.Wrap(tcerr.MalformedPayload, err, "Failed to read the body: %s", why)
 }
 
 var emptyBody = []byte("{}")

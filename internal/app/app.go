@@ -90,7 +90,7 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 	if err != nil {
 		return nil, err
 	}
-	a.rootEnv = filepath.Join(dir, "root.env")
+	a.rootEnv = filepath.Join(dir, rootEnvName)
 	if a.token, err = rootToken(settings.RootAccessToken, a.rootEnv); err != nil {
 		return nil, err
 	}

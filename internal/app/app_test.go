@@ -162,6 +162,11 @@ func TestRefusals(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	os.WriteFile(file, nil, 0o600)
 	garbled := t.TempDir()
+	if a, err := open(t, settings(t, garbled, nil)); err != nil {
+		t.Fatal(err)
+	} else {
+		a.close()
+	}
 	os.WriteFile(filepath.Join(garbled, "root.env"), []byte("nonsense\n"), 0o600)
 	keys := t.TempDir()
 	os.WriteFile(filepath.Join(keys, "keys"), []byte("nonsense\n"), 0o600)
@@ -175,6 +180,8 @@ func TestRefusals(t *testing.T) {
 	if err := os.Remove(filepath.Join(keyless, "keys")); err != nil {
 		t.Fatal(err)
 	}
+	lost := t.TempDir()
+	os.WriteFile(filepath.Join(lost, "root.env"), nil, 0o600)
 	for _, c := range []struct {
 		name, dir, want string
 		env             map[string]string
@@ -183,6 +190,7 @@ func TestRefusals(t *testing.T) {
 		{"newer", newer, "newer", nil},
 		{"not a directory", filepath.Join(file, "x"), "data directory", nil},
 		{"root.env without a token", garbled, "TASKCLUSTER_ACCESS_TOKEN", nil},
+		{"database lost", lost, "is missing, although", nil},
 		{"broken keys", keys, "keys", nil},
 		{"no keys", keyless, "restore it from a backup", nil},
 		{"broken database", database, "not a database", nil},

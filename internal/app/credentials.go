@@ -19,6 +19,10 @@ import (
 
 const rootClient = "static/taskcluster/root"
 
+// rootEnvName is the file in the data directory with the root client's
+// credentials. It is written when a deployment serves for the first time.
+const rootEnvName = "root.env"
+
 // workerClient is the client that the local worker uses.
 const workerClient = "static/local/worker"
 
@@ -33,6 +37,11 @@ func openKeys(dir, database string) (*keyring.Keyring, error) {
 	_, databaseErr := os.Stat(database)
 	if errors.Is(keysErr, fs.ErrNotExist) && databaseErr == nil {
 		return nil, fmt.Errorf("the key file %s is missing, and without it the secrets in %s cannot be read; restore it from a backup", keys, database)
+	}
+	if root := filepath.Join(dir, rootEnvName); errors.Is(databaseErr, fs.ErrNotExist) {
+		if _, err := os.Stat(root); err == nil {
+			return nil, fmt.Errorf("the database %s is missing, although %s shows that there was one; restore it from a backup, or delete %s to start with nothing", database, root, root)
+		}
 	}
 	return keyring.Open(dir)
 }
@@ -70,11 +79,27 @@ func rootToken(set *config.Secret, rootEnv string) (config.Secret, error) {
 func (a *App) writeRootEnv() error {
 	text := fmt.Sprintf("export TASKCLUSTER_ROOT_URL=%s\nexport TASKCLUSTER_CLIENT_ID=%s\nexport TASKCLUSTER_ACCESS_TOKEN=%s\n",
 		a.rootURL, rootClient, string(a.token))
-	tmp := a.rootEnv + ".new"
-	if err := os.WriteFile(tmp, []byte(text), 0o600); err != nil {
+	return replaceFile(a.rootEnv, []byte(text))
+}
+
+// replaceFile writes a secret file so that, whenever the power goes, either the
+// old or the new content is there.
+func replaceFile(path string, content []byte) error {
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
 		return err
 	}
-	return os.Rename(tmp, a.rootEnv)
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
 }
 
 // serviceToken is the access token of one of the deployment's own clients. It
