@@ -311,6 +311,24 @@ func TestReportIsRepeated(t *testing.T) {
 	q.resolved(task, "completed")
 }
 
+// A run that was cancelled while its commands ran on is nothing to warn about.
+func TestReportOfResolvedRun(t *testing.T) {
+	q := newQueue(t, clock.Real{})
+	q.failWith(func(method, _ string) int {
+		if method == "reportCompleted" {
+			return http.StatusConflict
+		}
+		return 0
+	})
+	w := start(t, q, func(cfg *worker.Config) { cfg.NumberOfTasks = 1 })
+	q.add(sh("true"))
+	w.wait(t)
+	contains(t, w.log.String(), "the queue had resolved the run before")
+	if strings.Contains(w.log.String(), "level=ERROR") {
+		t.Error(w.log.String())
+	}
+}
+
 // TestOrphansAreEnded: what a crashed worker's task left running is ended before
 // its successor claims work, for the task may be what it claims.
 func TestOrphansAreEnded(t *testing.T) {
