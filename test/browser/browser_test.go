@@ -107,7 +107,8 @@ func TestPage(t *testing.T) {
 		}
 		close(ended)
 	}()
-	if err := chromedp.Do(ctx, chromedp.WaitVisible(chromedp.CSS(".group a .state.running")), chromedp.Click(chromedp.CSS(".group a.task"))); err != nil {
+	if err := chromedp.Do(ctx, chromedp.WaitVisible(chromedp.CSS(".group a .state.running")), chromedp.Click(chromedp.CSS(".group h3 a")),
+		chromedp.WaitVisible(chromedp.CSS("#one-group .task .running")), chromedp.Click(chromedp.CSS("#one-group a.task"))); err != nil {
 		t.Fatal(err)
 	}
 	waitFor(t, ctx, `document.querySelector("#log").textContent.includes("first words")`)
@@ -126,9 +127,8 @@ func TestPage(t *testing.T) {
 	waitFor(t, ctx, `document.querySelector("#artifacts").textContent.includes("live_backing.log")`)
 	screenshot(t, ctx, "completed")
 
-	if err := chromedp.Do(ctx, chromedp.Click(chromedp.CSS(".group h3 a")), chromedp.WaitVisible(chromedp.CSS("#one-group .task .completed"))); err != nil {
-		t.Fatal(err)
-	}
+	// The page of the group follows, too.
+	waitFor(t, ctx, `document.querySelector("#one-group .task .completed") !== null`)
 	screenshot(t, ctx, "group")
 }
 

@@ -7,6 +7,7 @@ const api = (path, options) => fetch("/api/queue/v1" + path, options);
 const names = new Map();      // taskId -> metadata.name
 const settled = new Set(["completed", "failed", "exception"]);
 let shown = null;             // {taskId, state, abort}
+let moving = "";              // the group of the page's address, while tasks of it may still change
 
 function element(tag, props = {}, ...children) {
   const e = Object.assign(document.createElement(tag), props);
@@ -48,6 +49,7 @@ async function refresh() {
     }
     await Promise.all(page.tasks.map(t => nameOf(t.taskId)));
     $("groups").replaceChildren(...[...groups].map(([id, tasks]) => groupBox(id, tasks)));
+    if (moving) await showGroup(moving);
     const now = shown && page.tasks.find(t => t.taskId === shown.taskId);
     if (now && now.state !== shown.state) show(now.taskId);
   } catch (e) {
@@ -116,6 +118,8 @@ async function showGroup(taskGroupId) {
     tasks.push(...page.tasks);
     token = page.continuationToken || "";
   } while (token && tasks.length < 5000);
+  if (moving !== taskGroupId) return; // another page by now
+  if (tasks.every(t => settled.has(t.status.state))) moving = "";
   for (const t of tasks) names.set(t.status.taskId, t.task.metadata.name);
   $("one-group").replaceChildren(groupBox(taskGroupId, tasks.map(t => t.status)));
 }
@@ -123,7 +127,8 @@ async function showGroup(taskGroupId) {
 function followLocation() {
   const parts = location.pathname.split("/").filter(Boolean);
   $("one-group").replaceChildren();
-  if (parts[0] === "tasks" && parts[1] === "groups" && parts[2]) showGroup(parts[2]);
+  moving = parts[0] === "tasks" && parts[1] === "groups" && parts[2] || "";
+  if (moving) showGroup(moving);
   else if (parts[0] === "tasks" && parts[1]) { show(parts[1]); return; }
   if (shown) shown.abort.abort();
   shown = null;
