@@ -1,0 +1,239 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"taskcluster/internal/hawk"
+	"taskcluster/internal/slugid"
+)
+
+// definition renders a task of ordinary size: about a kilobyte.
+func (b *bench) definition() []byte {
+	now := time.Now().UTC()
+	d, _ := json.Marshal(map[string]any{
+		"taskQueueId": b.queue,
+		"created":     now.Format("2006-01-02T15:04:05.000Z"),
+		"deadline":    now.Add(24 * time.Hour).Format("2006-01-02T15:04:05.000Z"),
+		"priority":    "low",
+		"payload": map[string]any{
+			"command":    [][]string{{"/bin/bash", "-c", "./mach build --config release && ./mach test --chunk 3"}},
+			"maxRunTime": 3600, "env": map[string]string{"MOZ_AUTOMATION": "1", "GECKO_HEAD_REV": "5d1c3a0b6a2fa1a1b4b9", "TASKCLUSTER_VOLUMES": "/builds/worker/checkouts"},
+			"artifacts": []map[string]string{{"type": "directory", "name": "public/build", "path": "build"}},
+		},
+		"scopes":   []string{},
+		"routes":   []string{},
+		"tags":     map[string]string{"kind": "build", "os": "linux", "label": "build-linux64/opt"},
+		"metadata": map[string]string{"name": "build-linux64/opt", "description": "Builds the product for 64-bit Linux, optimised", "owner": "somebody@example.com", "source": "https://hg.example.com/file/5d1c3a0b/taskcluster/kinds/build"},
+	})
+	return d
+}
+
+func (b *bench) create(ctx context.Context) (Throughput, error) {
+	def := b.definition()
+	return b.measure(ctx, b.Clients, func(c *conn, record func(string, time.Time)) (int, bool, error) {
+		began := time.Now()
+		if err := b.createOne(c, def); err != nil {
+			return 0, false, err
+		}
+		record("createTask", began)
+		return 1, true, nil
+	})
+}
+
+func (b *bench) createOne(c *conn, def []byte) error {
+	status, body, err := c.do(c.credentials, http.MethodPut, "/api/queue/v1/task/"+slugid.New().String(), def)
+	return expect(status, body, err)
+}
+
+func expect(status int, body []byte, err error) error {
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("answered %d: %.300s", status, body)
+	}
+	return err
+}
+
+// backlog makes sure that at least n tasks wait in the queue.
+func (b *bench) backlog(ctx context.Context, queue string, n int) error {
+	b.queue = queue
+	def := b.definition()
+	var left atomic.Int64
+	left.Store(int64(n))
+	var wg sync.WaitGroup
+	errs := make(chan error, b.Clients)
+	for range b.Clients {
+		c, err := dial(b.root, b.Credentials)
+		if err != nil {
+			return err
+		}
+		wg.Go(func() {
+			defer c.c.Close()
+			for left.Add(-1) >= 0 && ctx.Err() == nil {
+				if err := b.createOne(c, def); err != nil {
+					errs <- err
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	select {
+	case err := <-errs:
+		return err
+	default:
+		return ctx.Err()
+	}
+}
+
+// claimed is what a worker reads of a claim.
+type claimed struct {
+	RunID  int `json:"runId"`
+	Status struct {
+		TaskID string `json:"taskId"`
+	} `json:"status"`
+	Credentials struct {
+		ClientID    string `json:"clientId"`
+		AccessToken string `json:"accessToken"`
+		Certificate string `json:"certificate"`
+	} `json:"credentials"`
+}
+
+func (b *bench) claimWork(c *conn, worker string, n int) ([]claimed, error) {
+	body := fmt.Appendf(nil, `{"workerGroup":"bench","workerId":%q,"tasks":%d}`, worker, n)
+	status, answer, err := c.do(c.credentials, http.MethodPost, "/api/queue/v1/claim-work/"+b.queue, body)
+	if err := expect(status, answer, err); err != nil {
+		return nil, err
+	}
+	var out struct {
+		Tasks []claimed `json:"tasks"`
+	}
+	return out.Tasks, json.Unmarshal(answer, &out)
+}
+
+func (b *bench) complete(c *conn, t *claimed) error {
+	credentials := hawk.Credentials{ClientID: t.Credentials.ClientID, AccessToken: t.Credentials.AccessToken, Certificate: t.Credentials.Certificate}
+	status, body, err := c.do(credentials, http.MethodPost, fmt.Sprintf("/api/queue/v1/task/%s/runs/%d/completed", t.Status.TaskID, t.RunID), nil)
+	return expect(status, body, err)
+}
+
+// claim has workers claim n tasks at a time and resolve each, with the task's
+// own credentials. Operations are tasks.
+func (b *bench) claim(ctx context.Context, workers, n int) (Throughput, error) {
+	var ids atomic.Int64
+	names := sync.Map{} // *conn -> worker id
+	return b.measure(ctx, workers, func(c *conn, record func(string, time.Time)) (int, bool, error) {
+		name, ok := names.Load(c)
+		if !ok {
+			name = "w" + strconv.FormatInt(ids.Add(1), 10)
+			names.Store(c, name)
+		}
+		began := time.Now()
+		tasks, err := b.claimWork(c, name.(string), n)
+		if err != nil {
+			return 0, false, err
+		}
+		if len(tasks) == 0 {
+			return 0, false, errors.New("the backlog is empty: measure for a shorter time")
+		}
+		record("claimWork", began)
+		for i := range tasks {
+			began := time.Now()
+			if err := b.complete(c, &tasks[i]); err != nil {
+				return i, false, err
+			}
+			record("reportCompleted", began)
+		}
+		return len(tasks), true, nil
+	})
+}
+
+// wake measures from before a task is created until the worker that waits for
+// it has its claim: the creation's own time is included.
+func (b *bench) wake(ctx context.Context) (Latency, error) {
+	creator, err := dial(b.root, b.Credentials)
+	if err != nil {
+		return Latency{}, err
+	}
+	defer creator.c.Close()
+	worker, err := dial(b.root, b.Credentials)
+	if err != nil {
+		return Latency{}, err
+	}
+	defer worker.c.Close()
+	def := b.definition()
+	var took []time.Duration
+	for began := time.Now(); time.Since(began) < b.Duration && ctx.Err() == nil; {
+		type outcome struct {
+			tasks []claimed
+			at    time.Time
+			err   error
+		}
+		parked := make(chan outcome, 1)
+		go func() {
+			tasks, err := b.claimWork(worker, "sleeper", 1)
+			parked <- outcome{tasks, time.Now(), err}
+		}()
+		time.Sleep(3 * time.Millisecond) // so that the worker is parked
+		sent := time.Now()
+		if err := b.createOne(creator, def); err != nil {
+			return Latency{}, err
+		}
+		o := <-parked
+		if o.err != nil || len(o.tasks) != 1 {
+			return Latency{}, errors.Join(o.err, fmt.Errorf("a parked worker got %d tasks", len(o.tasks)))
+		}
+		took = append(took, o.at.Sub(sent))
+		if err := b.complete(worker, &o.tasks[0]); err != nil {
+			return Latency{}, err
+		}
+	}
+	return latency(took), ctx.Err()
+}
+
+// idle parks workers on an empty queue and looks at what that costs.
+func (b *bench) idle(ctx context.Context) (Idle, error) {
+	var conns []*conn
+	defer func() {
+		for _, c := range conns {
+			c.c.Close()
+		}
+	}()
+	for i := range b.Parked {
+		c, err := dial(b.root, b.Credentials)
+		if err != nil {
+			return Idle{}, err
+		}
+		conns = append(conns, c)
+		go b.claimWork(c, "p"+strconv.Itoa(i), 1) // ends when the connection is closed
+	}
+	select { // until all are parked and the worker records are written
+	case <-ctx.Done():
+	case <-time.After(3 * time.Second):
+	}
+	before, err := b.figures(ctx)
+	if err != nil {
+		return Idle{}, err
+	}
+	began := time.Now()
+	select {
+	case <-ctx.Done():
+	case <-time.After(min(b.Duration, 10*time.Second)):
+	}
+	after, err := b.figures(ctx)
+	if err != nil {
+		return Idle{}, err
+	}
+	took := time.Since(began).Seconds()
+	return Idle{
+		Workers: b.Parked, Seconds: round(took, 1),
+		Statements: after["taskcluster_store_statements_total"] - before["taskcluster_store_statements_total"],
+		CPUPercent: round((after["process_cpu_seconds_total"]-before["process_cpu_seconds_total"])/took*100, 2),
+	}, nil
+}
