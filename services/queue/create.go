@@ -50,6 +50,9 @@ func (s *Service) createTask(c *api.Call) (any, error) {
 	if err := d.check(s.clock.Now(), s.maxDeadline); err != nil {
 		return nil, err
 	}
+	if err := s.scopeRoom.check(d.scopes); err != nil {
+		return nil, err
+	}
 	item := &creation{def: d, audit: c.Audit}
 	item.text, item.at = d.text()
 	if err := s.creates.Do(c.Context, item); err != nil {

@@ -68,6 +68,7 @@ type Service struct {
 	longPoll        time.Duration
 	maxDeadline     time.Duration
 	maxDependencies int
+	scopeRoom       scopeRoom
 
 	creates  *store.Batch[creation]
 	claims   *store.Batch[claimItem]
@@ -114,6 +115,10 @@ func New(cfg Config) (*Service, error) {
 	setDefault(&s.longPoll, 20*time.Second)
 	setDefault(&s.maxDeadline, 5*24*time.Hour)
 	setDefault(&s.maxDependencies, 10_000)
+	var err error
+	if s.scopeRoom, err = s.measureScopeRoom(); err != nil {
+		return nil, fmt.Errorf("queue: the credentials are of no use: %w", err)
+	}
 	s.creates = store.NewBatch(s.store, "queue.create", s.createBatch)
 	s.claims = store.NewBatch(s.store, "queue.claim", s.claimBatch)
 	s.reclaims = store.NewBatch(s.store, "queue.reclaim", s.reclaimBatch)

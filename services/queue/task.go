@@ -115,6 +115,9 @@ type run struct {
 // maxRuns is how many runs a task may have.
 const maxRuns = 50
 
+// maxWorkerName is how long a workerGroup or a workerId may be.
+const maxWorkerName = 38
+
 // task is a task as transitions see it: everything but the definition.
 type task struct {
 	row           int64 // tasks.id
