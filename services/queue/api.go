@@ -145,19 +145,19 @@ func (s *Service) taskMethods() []api.Method {
 			Name: "scheduleTask", Title: "Schedule Defined Task", Category: "Tasks", Stability: api.Stable,
 			Description: "Makes a task pending although its dependencies are not satisfied. A task that was scheduled before is left as it is.",
 			Method:      post, Route: "/task/:taskId/schedule", Params: taskParam, Output: "v1/task-status-response.json#",
-			Scopes: schedulerScopes("schedule"), Handle: s.byScheduler("scheduled", (*op).schedule),
+			Scopes: schedulerScopes("schedule"), Handle: s.byScheduler("scheduled past its deadline at", (*op).schedule),
 		},
 		{
 			Name: "rerunTask", Title: "Rerun a Resolved Task", Category: "Tasks", Stability: api.Stable,
 			Description: "Gives a resolved or unscheduled task another run, and its retries back. A task that is pending or running is left as it is. A task may have 50 runs.",
 			Method:      post, Route: "/task/:taskId/rerun", Params: taskParam, Output: "v1/task-status-response.json#",
-			Scopes: schedulerScopes("rerun"), Handle: s.byScheduler("rescheduled", (*op).rerun),
+			Scopes: schedulerScopes("rerun"), Handle: s.byScheduler("rescheduled past its deadline of", (*op).rerun),
 		},
 		{
 			Name: "cancelTask", Title: "Cancel Task", Category: "Tasks", Stability: api.Stable,
 			Description: "Resolves a task that is not resolved as exception/canceled. A worker that runs it hears of it when it reclaims or resolves. A task that is resolved stays as it is.",
 			Method:      post, Route: "/task/:taskId/cancel", Params: taskParam, Output: "v1/task-status-response.json#",
-			Scopes: schedulerScopes("cancel"), Handle: s.byScheduler("canceled", (*op).cancel),
+			Scopes: schedulerScopes("cancel"), Handle: s.byScheduler("canceled past its deadline of", (*op).cancel),
 		},
 		{
 			Name: "changeTaskPriority", Title: "Change Task Priority", Category: "Tasks", Stability: api.Experimental,

@@ -124,6 +124,10 @@ func (d *definition) settleQueue() error {
 // drift is how far a caller's clock may be off.
 const drift = 15 * time.Minute
 
+// maxRoute is the bytes that a routing key leaves for a route. The schema counts
+// characters.
+const maxRoute = 255 - len("route.")
+
 // check applies the rules that the schema cannot express.
 func (d *definition) check(now clock.Time, maxDeadline time.Duration) error {
 	bad := func(format string, args ...any) error { return tcerr.New(tcerr.InputError, format, args...) }
@@ -145,6 +149,13 @@ func (d *definition) check(now clock.Time, maxDeadline time.Duration) error {
 	for _, scope := range d.scopes {
 		if strings.HasSuffix(scope, "**") {
 			return bad("scopes must not end with `**`")
+		}
+	}
+	if len(d.rawRoutes) > maxRoute { // no route is longer than the JSON of all
+		for i, route := range stringsOf(d.rawRoutes) {
+			if len(route) > maxRoute {
+				return bad("task.routes[%d] has %d bytes as UTF-8, a routing key has room for %d", i, len(route), maxRoute)
+			}
 		}
 	}
 	return nil

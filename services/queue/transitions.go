@@ -24,7 +24,7 @@ func (s *Service) readTask(ctx context.Context, id slugid.ID) (t *task, err erro
 
 // byScheduler makes the handler of a transition that a scheduler asks for. act
 // makes it; refusal is why it may not be. late says what is impossible past
-// the deadline.
+// the deadline, in the published words, which differ.
 func (s *Service) byScheduler(late string, act func(o *op, t *task) (refusal, err error)) func(*api.Call) (any, error) {
 	return func(c *api.Call) (any, error) {
 		id, err := slugid.Parse(c.Param("taskId"))
@@ -42,7 +42,7 @@ func (s *Service) byScheduler(late string, act func(o *op, t *task) (refusal, er
 		}
 		return s.change(c, id, func(tx *store.Tx, t *task) (refusal, err error) {
 			if t.deadline < tx.Now() {
-				return conflict("Task `%s` can't be %s past its deadline of %s.", id, late, t.deadline), nil
+				return conflict("Task `%s` can't be %s %s.", id, late, t.deadline), nil
 			}
 			o := s.begin(tx)
 			if refusal, err = act(o, t); err != nil || refusal != nil {
