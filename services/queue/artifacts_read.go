@@ -193,7 +193,7 @@ func (s *Service) list(c *api.Call, id slugid.ID, runID int) (any, error) {
 	limit, token := c.Page()
 	b := []byte(`{"artifacts":[`)
 	err := s.store.Read(c.Context, func(tx *store.Tx) error {
-		rows := tx.Query(stmt.listArtifacts, id, runID, textToken(token), limit+1)
+		rows := tx.Query(stmt.listArtifacts, id, runID, laxToken(token), limit+1)
 		defer rows.Close()
 		last := ""
 		for n := 0; limit > 0 && rows.Next(); n++ {

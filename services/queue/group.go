@@ -3,7 +3,6 @@ package queue
 import (
 	"context"
 	"errors"
-	"strconv"
 
 	"taskcluster/internal/api"
 	"taskcluster/internal/clock"
@@ -86,9 +85,13 @@ func (s *Service) listTaskGroup(c *api.Call) (any, error) {
 		if err != nil {
 			return err
 		}
+		after, err := strictRowToken(token)
+		if err != nil {
+			return err
+		}
 		b = append(g.appendMembers([]byte{'{'}), `,"tasks":[`...)
 		if limit > 0 {
-			b, err = appendTaskPage(tx, b, limit, tx.Query(stmt.groupTasks, g.row, rowToken(token), limit+1))
+			b, err = appendTaskPage(tx, b, limit, tx.Query(stmt.groupTasks, g.row, after, limit+1))
 		} else {
 			b = append(b, ']')
 		}
@@ -110,9 +113,7 @@ func appendTaskPage(tx *store.Tx, b []byte, limit int, rows *store.Rows) ([]byte
 			return nil, err
 		}
 		if n++; n > limit {
-			b = append(b, `],"continuationToken":"`...)
-			b = strconv.AppendInt(b, last, 36)
-			return append(b, '"'), nil
+			return appendToken(append(b, ']'), rowToken(last)), nil
 		}
 		if err := t.loadPast(tx); err != nil {
 			return nil, err
@@ -126,16 +127,6 @@ func appendTaskPage(tx *store.Tx, b []byte, limit int, rows *store.Rows) ([]byte
 		b = append(b, '}')
 	}
 	return append(b, ']'), rows.Err()
-}
-
-// rowToken reads a continuation token. One that is no token of ours begins
-// with the first page, as has always been so.
-func rowToken(token string) int64 {
-	row, err := strconv.ParseInt(token, 36, 64)
-	if err != nil || row < 0 {
-		return 0
-	}
-	return row
 }
 
 // rowsOf reads rows of one number each.

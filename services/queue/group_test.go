@@ -35,10 +35,6 @@ func TestTaskGroup(t *testing.T) {
 		t.Error(none.body) // F3
 	}
 	// A23
-	if first := d.call(root, "GET", "/task-group/"+group+"/list?continuationToken=!!", nil).want(200); first.len("tasks") != 2 {
-		t.Error(first.body)
-	}
-
 	// C37
 	d.claimAll()
 	d.kinds()

@@ -21,7 +21,8 @@
 // that find nothing are parked there and woken by commits.
 //
 // Not here yet: artifacts of the type object (refused by name), the removal of
-// what expired, and the reaction to workers that worker-manager removed.
+// what expired, and the subscription to worker-manager's messages about workers
+// that it removed (what they cause is here, see WorkerGone).
 package queue
 
 import (

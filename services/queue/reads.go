@@ -3,8 +3,6 @@ package queue
 import (
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 
 	"taskcluster/internal/api"
 	"taskcluster/internal/clock"
@@ -83,9 +81,13 @@ func (s *Service) many(c *api.Call, in *TasksRequest, name string, appendOne fun
 		return nil, err
 	}
 	limit, token := c.Page()
-	from := int(min(rowToken(token), int64(len(in.TaskIDs))))
+	place, err := strictRowToken(token)
+	if err != nil {
+		return nil, err
+	}
+	from := int(min(place, int64(len(in.TaskIDs))))
 	b := fmt.Appendf(nil, `{"%s":[`, name)
-	err := s.store.Read(c.Context, func(tx *store.Tx) error {
+	err = s.store.Read(c.Context, func(tx *store.Tx) error {
 		seen := map[string]bool{}
 		for _, text := range in.TaskIDs[:from] {
 			seen[text] = true
@@ -117,17 +119,12 @@ func (s *Service) many(c *api.Call, in *TasksRequest, name string, appendOne fun
 		}
 		b = append(b, ']')
 		if i < len(in.TaskIDs) && limit > 0 {
-			b = appendToken(b, strconv.FormatInt(int64(i), 36))
+			b = appendToken(b, rowToken(int64(i)))
 		}
 		b = append(b, '}')
 		return nil
 	})
 	return api.JSON(b), err
-}
-
-// appendToken appends the member that names the next page.
-func appendToken(b []byte, token string) []byte {
-	return appendString(append(b, `,"continuationToken":`...), token)
 }
 
 // listDependentTasks lists the tasks that depend on one, in the order in which
@@ -144,11 +141,15 @@ func (s *Service) listDependentTasks(c *api.Call) (any, error) {
 		if err != nil {
 			return err
 		}
+		after, err := strictRowToken(token)
+		if err != nil {
+			return err
+		}
 		if limit == 0 {
 			b = append(b, ']')
 			return nil
 		}
-		b, err = appendTaskPage(tx, b, limit, tx.Query(stmt.listDependents, t.row, rowToken(token), s.clock.Now(), limit+1))
+		b, err = appendTaskPage(tx, b, limit, tx.Query(stmt.listDependents, t.row, after, s.clock.Now(), limit+1))
 		return err
 	})
 	if errors.Is(err, store.ErrNoRows) {
@@ -202,7 +203,7 @@ func (s *Service) listClaimedTasks(c *api.Call) (any, error) {
 // which they became so, with their definitions.
 func (s *Service) listQueue(c *api.Call, query *store.Stmt, since string, worker bool) (any, error) {
 	limit, token := c.Page()
-	at, row := timeToken(token)
+	at, row := laxTimeToken(token)
 	b := []byte(`{"tasks":[`)
 	err := s.store.Read(c.Context, func(tx *store.Tx) error {
 		rows := tx.Query(query, c.Param("taskQueueId"), at, row, limit+1)
@@ -222,7 +223,7 @@ func (s *Service) listQueue(c *api.Call, query *store.Stmt, since string, worker
 			}
 			if n == limit {
 				b = append(b, ']')
-				b = appendToken(b, strconv.FormatInt(int64(at), 36)+"."+strconv.FormatInt(row, 36))
+				b = appendToken(b, timeToken(at, row))
 				b = append(b, '}')
 				return nil
 			}
@@ -240,15 +241,4 @@ func (s *Service) listQueue(c *api.Call, query *store.Stmt, since string, worker
 		return rows.Err()
 	})
 	return api.JSON(b), err
-}
-
-// timeToken reads a continuation token of listQueue; garbage is the first page.
-func timeToken(token string) (clock.Time, int64) {
-	left, right, _ := strings.Cut(token, ".")
-	at, err1 := strconv.ParseInt(left, 36, 64)
-	row, err2 := strconv.ParseInt(right, 36, 64)
-	if err1 != nil || err2 != nil {
-		return 0, 0
-	}
-	return clock.Time(at), row
 }

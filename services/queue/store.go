@@ -41,6 +41,7 @@ var stmt = struct {
 	claimRun, reclaimRun, resolveRun, saveTask  *store.Stmt
 	setPriority                                 *store.Stmt
 	pendingAtStart, earliestDue, dueTasks       *store.Stmt
+	heldBy                                      *store.Stmt
 	ensureGroup, adjustGroup, resolveGroup      *store.Stmt
 	group, sealGroup, groupTasks                *store.Stmt
 	groupUnresolved, groupOtherPriority         *store.Stmt
@@ -88,6 +89,9 @@ var stmt = struct {
 		WHERE state = 1 ORDER BY task_queue_id, scheduled, id`),
 	earliestDue: store.SQL(`SELECT due FROM tasks WHERE due IS NOT NULL ORDER BY due LIMIT 1`),
 	dueTasks:    store.SQL(`SELECT id FROM tasks WHERE due IS NOT NULL AND due <= ? ORDER BY due LIMIT ?`),
+
+	heldBy: store.SQL(`SELECT id FROM tasks WHERE task_queue_id = ? AND state = 2 AND started <= ?
+		AND worker_group = ? AND worker_id = ? ORDER BY started, id LIMIT ?`),
 
 	// A group whose time is over may be taken by another scheduler.
 	ensureGroup: store.SQL(`INSERT INTO task_groups (group_id, scheduler_id, expires, sealed, total, unresolved)

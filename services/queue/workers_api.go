@@ -1,12 +1,10 @@
 package queue
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"taskcluster/internal/api"
 	"taskcluster/internal/clock"
@@ -103,10 +101,14 @@ func (s *Service) getWorker(c *api.Call) (any, error) {
 func (s *Service) listWorkers(c *api.Call) (any, error) {
 	limit, token := c.Page()
 	filter, filtered := c.Query("quarantined")
-	group, id, _ := strings.Cut(textToken(token), "/")
+	after, err := strictToken(token)
+	if err != nil {
+		return nil, err
+	}
+	group, id, _ := strings.Cut(after, "/")
 	now := s.clock.Now()
 	out := &ListWorkersResponse{Workers: []ListWorkersResponseWorker{}}
-	err := s.store.Read(c.Context, func(tx *store.Tx) error {
+	err = s.store.Read(c.Context, func(tx *store.Tx) error {
 		rows := tx.Query(stmt.listWorkers, queueOf(c), group, id, limit+1)
 		defer rows.Close()
 		var last workerKey
@@ -237,23 +239,29 @@ func (s *Service) getWorkerType(c *api.Call) (any, error) {
 
 func (s *Service) listTaskQueues(c *api.Call) (any, error) {
 	limit, token := c.Page()
+	after, err := strictToken(token)
+	if err != nil {
+		return nil, err
+	}
 	out := &ListTaskqueuesResponse{TaskQueues: []ListTaskqueuesResponseTaskQueue{}}
-	next, err := s.pageQueues(c, limit, func(q ListTaskqueuesResponseTaskQueue) { out.TaskQueues = append(out.TaskQueues, q) },
-		stmt.listQueues, textToken(token), s.clock.Now(), limit+1)
-	out.ContinuationToken = next
+	out.ContinuationToken, err = s.pageQueues(c, limit, func(q ListTaskqueuesResponseTaskQueue) { out.TaskQueues = append(out.TaskQueues, q) },
+		stmt.listQueues, after, s.clock.Now(), limit+1)
 	return out, err
 }
 
 func (s *Service) listWorkerTypes(c *api.Call) (any, error) {
 	limit, token := c.Page()
+	after, err := strictToken(token)
+	if err != nil {
+		return nil, err
+	}
 	p := c.Param("provisionerId")
 	out := &ListWorkertypesResponse{WorkerTypes: []ListWorkertypesResponseWorkerType{}}
-	next, err := s.pageQueues(c, limit, func(q ListTaskqueuesResponseTaskQueue) {
+	out.ContinuationToken, err = s.pageQueues(c, limit, func(q ListTaskqueuesResponseTaskQueue) {
 		_, workerType := splitQueue(q.TaskQueueID)
 		out.WorkerTypes = append(out.WorkerTypes, ListWorkertypesResponseWorkerType{WorkerType: workerType, ProvisionerID: p,
 			TaskQueueID: q.TaskQueueID, Stability: q.Stability, Description: q.Description, Expires: q.Expires, LastDateActive: q.LastDateActive})
-	}, stmt.listQueuesOf, max(p+"/", textToken(token)), p+"0", s.clock.Now(), limit+1)
-	out.ContinuationToken = next
+	}, stmt.listQueuesOf, max(p+"/", after), p+"0", s.clock.Now(), limit+1)
 	return out, err
 }
 
@@ -282,12 +290,15 @@ func (s *Service) pageQueues(c *api.Call, limit int, add func(ListTaskqueuesResp
 
 func (s *Service) listProvisioners(c *api.Call) (any, error) {
 	limit, token := c.Page()
+	after, err := strictToken(token)
+	if err != nil {
+		return nil, err
+	}
 	out := &ListProvisionersResponse{Provisioners: []ListProvisionersResponseProvisioner{}}
-	next, err := s.pageQueues(c, limit, func(q ListTaskqueuesResponseTaskQueue) {
+	out.ContinuationToken, err = s.pageQueues(c, limit, func(q ListTaskqueuesResponseTaskQueue) {
 		out.Provisioners = append(out.Provisioners, ListProvisionersResponseProvisioner{ProvisionerID: q.TaskQueueID,
 			Stability: stability, Description: description, Expires: q.Expires, LastDateActive: q.LastDateActive})
-	}, stmt.listProvisioners, s.clock.Now(), textToken(token), limit+1)
-	out.ContinuationToken = next
+	}, stmt.listProvisioners, s.clock.Now(), after, limit+1)
 	return out, err
 }
 
@@ -302,16 +313,4 @@ func (s *Service) getProvisioner(c *api.Call) (any, error) {
 		return nil, tcerr.New(tcerr.ResourceNotFound, "Provisioner `%s` not found. Are you sure it was created?", p)
 	}
 	return out, err
-}
-
-// makeToken makes a continuation token of the last key of a page.
-func makeToken(key string) string { return base64.RawURLEncoding.EncodeToString([]byte(key)) }
-
-// textToken reads a continuation token; garbage is the first page.
-func textToken(token string) string {
-	key, err := base64.RawURLEncoding.DecodeString(token)
-	if err != nil || !utf8.Valid(key) {
-		return ""
-	}
-	return string(key)
 }
