@@ -78,6 +78,8 @@ func TestCreateTaskRefusals(t *testing.T) {
 		"created future":             {with{"created": at(16 * time.Minute)}, 400, "`created` cannot be in the future (max 15min drift)"},
 		"deadline past":              {with{"created": at(-10 * time.Minute), "deadline": at(-time.Minute)}, 400, "`deadline` cannot be in the past"},
 		"C4 stars":                   {with{"scopes": []string{"a**"}}, 400, "scopes must not end with `**`"},
+		"route of 250 bytes":         {with{"routes": []string{"a", strings.Repeat("é", 125)}}, 400, "task.routes[1] has 250 bytes"},
+		"route of 249 bytes":         {with{"routes": []string{strings.Repeat("é", 124) + "a"}}, 200, ""},
 		"C8 normal":                  {with{"priority": "normal"}, 400, "InputValidationError"},
 		"C9 queue only":              {with{"taskQueueId": testQueue, "provisionerId": nil, "workerType": nil}, 200, ""},
 		"C9 all three":               {with{"taskQueueId": testQueue}, 200, ""},

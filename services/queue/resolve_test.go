@@ -166,9 +166,9 @@ func TestDeadline(t *testing.T) {
 			t.Errorf("a worker is named: %s", m.Key)
 		}
 	}
-	for _, how := range []string{"schedule", "rerun", "cancel"} {
+	for how, words := range map[string]string{"schedule": "scheduled past its deadline at ", "rerun": "rescheduled past its deadline of ", "cancel": "canceled past its deadline of "} {
 		d.clock.Advance(time.Millisecond)
-		d.call(root, "POST", "/task/"+waiting+"/"+how, nil).want(409, "past its deadline of ")
+		d.call(root, "POST", "/task/"+waiting+"/"+how, nil).want(409, words)
 	}
 	if c := d.call(root, "GET", "/task-queues/"+testQueue+"/counts", nil); c.at("claimedTasks") != 0.0 || c.at("pendingTasks") != 0.0 {
 		t.Error(c.body)
