@@ -15,4 +15,4 @@
 // returned at once, as *Error. Redirects are not followed.
 package client
 
-//go:generate go run ./gen -references ../../shared/reference -services auth,queue
+//go:generate ../scripts/generate-client

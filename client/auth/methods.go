@@ -28,6 +28,8 @@ func New(cfg client.Config) (*Client, error) {
 func (c *Client) Close() error { return c.service.Close() }
 
 // Ping calls ping: GET /ping.
+//
+// Answers at once when the service is up.
 func (c *Client) Ping(ctx context.Context) error {
 	return c.service.Do(ctx, client.Call{Name: "ping", Verb: "GET", Path: "/ping"})
 }
@@ -43,6 +45,9 @@ func (c *Client) SignedPingURL(ctx context.Context, lifetime time.Duration) (str
 }
 
 // Lbheartbeat calls lbheartbeat: GET /__lbheartbeat__.
+//
+// Answers with success while this process takes requests, so that a load
+// balancer keeps sending them.
 func (c *Client) Lbheartbeat(ctx context.Context) error {
 	return c.service.Do(ctx, client.Call{Name: "lbheartbeat", Verb: "GET", Path: "/__lbheartbeat__"})
 }
@@ -58,6 +63,8 @@ func (c *Client) SignedLbheartbeatURL(ctx context.Context, lifetime time.Duratio
 }
 
 // Version calls version: GET /__version__.
+//
+// Tells which version of the program serves this API.
 func (c *Client) Version(ctx context.Context) error {
 	return c.service.Do(ctx, client.Call{Name: "version", Verb: "GET", Path: "/__version__"})
 }
@@ -84,6 +91,12 @@ func (q ListClientsQuery) encode() string {
 }
 
 // ListClients calls listClients: GET /clients/.
+//
+// Lists clients in the order of their ids, without access tokens. `prefix`
+// limits the list to ids that begin with it.
+//
+// A page may be shorter than `limit`; there are more as long as there is a
+// `continuationToken`.
 func (c *Client) ListClients(ctx context.Context, q ListClientsQuery) (*ListClientsResponse, error) {
 	var out ListClientsResponse
 	if err := c.service.Do(ctx, client.Call{Name: "listClients", Verb: "GET", Path: "/clients/", Query: q.encode(), Out: &out}); err != nil {
@@ -111,6 +124,8 @@ func (c *Client) SignedListClientsURL(ctx context.Context, q ListClientsQuery, l
 }
 
 // Client calls client: GET /clients/<clientId>.
+//
+// Answers with one client, without its access token.
 func (c *Client) Client(ctx context.Context, clientID string) (*GetClientResponse, error) {
 	var out GetClientResponse
 	if err := c.service.Do(ctx, client.Call{Name: "client", Verb: "GET", Path: "/clients/" + client.Escape(clientID), Out: &out}); err != nil {
@@ -130,6 +145,12 @@ func (c *Client) SignedClientURL(ctx context.Context, clientID string, lifetime 
 }
 
 // CreateClient calls createClient: PUT /clients/<clientId>.
+//
+// Makes a client and answers with its access token, which can't be had again:
+// `resetAccessToken` makes another.
+//
+// The caller must hold every scope that the client gets. Repeating the call
+// within 15 minutes gives the same answer.
 func (c *Client) CreateClient(ctx context.Context, clientID string, in *CreateClientRequest) (*CreateClientResponse, error) {
 	var out CreateClientResponse
 	if err := c.service.Do(ctx, client.Call{Name: "createClient", Verb: "PUT", Path: "/clients/" + client.Escape(clientID), In: in, Out: &out}); err != nil {
@@ -149,6 +170,9 @@ func (q GetEntityHistoryQuery) encode() string {
 }
 
 // GetEntityHistory calls getEntityHistory: GET /audit/<entityType>/<entityId>.
+//
+// Lists what was done to a client, role, secret, hook or worker pool, by whom
+// and when, the oldest first.
 func (c *Client) GetEntityHistory(ctx context.Context, entityType, entityID string, q GetEntityHistoryQuery) (*GetEntityHistoryResponse, error) {
 	var out GetEntityHistoryResponse
 	if err := c.service.Do(ctx, client.Call{Name: "getEntityHistory", Verb: "GET", Path: "/audit/" + client.Escape(entityType) + "/" + client.Escape(entityID), Query: q.encode(), Out: &out}); err != nil {
@@ -186,6 +210,9 @@ func (q ListAuditHistoryQuery) encode() string {
 }
 
 // ListAuditHistory calls listAuditHistory: GET /clients/<clientId>/audit.
+//
+// Lists what a client did to clients, roles, secrets, hooks and worker pools,
+// the oldest first.
 func (c *Client) ListAuditHistory(ctx context.Context, clientID string, q ListAuditHistoryQuery) (*GetEntityHistoryResponse, error) {
 	var out GetEntityHistoryResponse
 	if err := c.service.Do(ctx, client.Call{Name: "listAuditHistory", Verb: "GET", Path: "/clients/" + client.Escape(clientID) + "/audit", Query: q.encode(), Out: &out}); err != nil {
@@ -213,6 +240,9 @@ func (c *Client) SignedListAuditHistoryURL(ctx context.Context, clientID string,
 }
 
 // ResetAccessToken calls resetAccessToken: POST /clients/<clientId>/reset.
+//
+// Gives a client another access token and answers with it. The old one is void
+// at once, and with it all temporary credentials that were signed with it.
 func (c *Client) ResetAccessToken(ctx context.Context, clientID string) (*CreateClientResponse, error) {
 	var out CreateClientResponse
 	if err := c.service.Do(ctx, client.Call{Name: "resetAccessToken", Verb: "POST", Path: "/clients/" + client.Escape(clientID) + "/reset", Out: &out}); err != nil {
@@ -222,6 +252,11 @@ func (c *Client) ResetAccessToken(ctx context.Context, clientID string) (*Create
 }
 
 // UpdateClient calls updateClient: POST /clients/<clientId>.
+//
+// Changes description, expiry and scopes of a client; scopes that are not given
+// stay as they are.
+//
+// The caller must hold the scopes that the client did not have before.
 func (c *Client) UpdateClient(ctx context.Context, clientID string, in *CreateClientRequest) (*GetClientResponse, error) {
 	var out GetClientResponse
 	if err := c.service.Do(ctx, client.Call{Name: "updateClient", Verb: "POST", Path: "/clients/" + client.Escape(clientID), In: in, Out: &out}); err != nil {
@@ -231,6 +266,8 @@ func (c *Client) UpdateClient(ctx context.Context, clientID string, in *CreateCl
 }
 
 // EnableClient calls enableClient: POST /clients/<clientId>/enable.
+//
+// Lets a client that was disabled act again.
 func (c *Client) EnableClient(ctx context.Context, clientID string) (*GetClientResponse, error) {
 	var out GetClientResponse
 	if err := c.service.Do(ctx, client.Call{Name: "enableClient", Verb: "POST", Path: "/clients/" + client.Escape(clientID) + "/enable", Out: &out}); err != nil {
@@ -240,6 +277,9 @@ func (c *Client) EnableClient(ctx context.Context, clientID string) (*GetClientR
 }
 
 // DisableClient calls disableClient: POST /clients/<clientId>/disable.
+//
+// Refuses all requests of a client, and of temporary credentials that it
+// signed, until it is enabled again.
 func (c *Client) DisableClient(ctx context.Context, clientID string) (*GetClientResponse, error) {
 	var out GetClientResponse
 	if err := c.service.Do(ctx, client.Call{Name: "disableClient", Verb: "POST", Path: "/clients/" + client.Escape(clientID) + "/disable", Out: &out}); err != nil {
@@ -249,11 +289,16 @@ func (c *Client) DisableClient(ctx context.Context, clientID string) (*GetClient
 }
 
 // DeleteClient calls deleteClient: DELETE /clients/<clientId>.
+//
+// Deletes a client. It is no error if there is none.
 func (c *Client) DeleteClient(ctx context.Context, clientID string) error {
 	return c.service.Do(ctx, client.Call{Name: "deleteClient", Verb: "DELETE", Path: "/clients/" + client.Escape(clientID)})
 }
 
 // ListRoles calls listRoles: GET /roles/.
+//
+// Answers with all roles in one list, in the order of their ids. `listRoles2`
+// answers in pages.
 func (c *Client) ListRoles(ctx context.Context) (ListRolesResponse, error) {
 	var out ListRolesResponse
 	err := c.service.Do(ctx, client.Call{Name: "listRoles", Verb: "GET", Path: "/roles/", Out: &out})
@@ -281,6 +326,8 @@ func (q ListRoles2Query) encode() string {
 }
 
 // ListRoles2 calls listRoles2: GET /roles2/.
+//
+// Lists roles in the order of their ids; all of them if there is no `limit`.
 func (c *Client) ListRoles2(ctx context.Context, q ListRoles2Query) (*ListRoles2Response, error) {
 	var out ListRoles2Response
 	if err := c.service.Do(ctx, client.Call{Name: "listRoles2", Verb: "GET", Path: "/roles2/", Query: q.encode(), Out: &out}); err != nil {
@@ -318,6 +365,8 @@ func (q ListRoleIDsQuery) encode() string {
 }
 
 // ListRoleIDs calls listRoleIds: GET /roleids/.
+//
+// Lists the ids of roles, in order; all of them if there is no `limit`.
 func (c *Client) ListRoleIDs(ctx context.Context, q ListRoleIDsQuery) (*ListRoleIDsResponse, error) {
 	var out ListRoleIDsResponse
 	if err := c.service.Do(ctx, client.Call{Name: "listRoleIds", Verb: "GET", Path: "/roleids/", Query: q.encode(), Out: &out}); err != nil {
@@ -345,6 +394,8 @@ func (c *Client) SignedListRoleIDsURL(ctx context.Context, q ListRoleIDsQuery, l
 }
 
 // Role calls role: GET /roles/<roleId>.
+//
+// Answers with one role, and with all that it gives to its holder.
 func (c *Client) Role(ctx context.Context, roleID string) (*GetRoleResponse, error) {
 	var out GetRoleResponse
 	if err := c.service.Do(ctx, client.Call{Name: "role", Verb: "GET", Path: "/roles/" + client.Escape(roleID), Out: &out}); err != nil {
@@ -364,6 +415,13 @@ func (c *Client) SignedRoleURL(ctx context.Context, roleID string, lifetime time
 }
 
 // CreateRole calls createRole: PUT /roles/<roleId>.
+//
+// Makes a role: whoever has the scope `assume:<roleId>` has the role's scopes
+// as well. The caller must hold these scopes.
+//
+// If the roleId ends in a star, the role is for everybody who assumes what
+// begins like it, and `<..>` in a scope stands for the rest. Roles must not
+// form a circle.
 func (c *Client) CreateRole(ctx context.Context, roleID string, in *CreateRoleRequest) (*GetRoleResponse, error) {
 	if in != nil {
 		fixed := *in // null is not a list
@@ -380,6 +438,9 @@ func (c *Client) CreateRole(ctx context.Context, roleID string, in *CreateRoleRe
 }
 
 // UpdateRole calls updateRole: POST /roles/<roleId>.
+//
+// Changes description and scopes of a role. The caller must hold the scopes
+// that the role's holders did not have before, be it through other roles.
 func (c *Client) UpdateRole(ctx context.Context, roleID string, in *CreateRoleRequest) (*GetRoleResponse, error) {
 	if in != nil {
 		fixed := *in // null is not a list
@@ -396,11 +457,16 @@ func (c *Client) UpdateRole(ctx context.Context, roleID string, in *CreateRoleRe
 }
 
 // DeleteRole calls deleteRole: DELETE /roles/<roleId>.
+//
+// Deletes a role. It is no error if there is none.
 func (c *Client) DeleteRole(ctx context.Context, roleID string) error {
 	return c.service.Do(ctx, client.Call{Name: "deleteRole", Verb: "DELETE", Path: "/roles/" + client.Escape(roleID)})
 }
 
 // ExpandScopes calls expandScopes: POST /scopes/expand.
+//
+// Answers with the given scopes and all that roles give to their holder,
+// without what others cover.
 func (c *Client) ExpandScopes(ctx context.Context, in *Scopeset) (*Scopeset, error) {
 	if in != nil {
 		fixed := *in // null is not a list
@@ -417,6 +483,8 @@ func (c *Client) ExpandScopes(ctx context.Context, in *Scopeset) (*Scopeset, err
 }
 
 // CurrentScopes calls currentScopes: GET /scopes/current.
+//
+// Answers with all scopes that the caller has.
 func (c *Client) CurrentScopes(ctx context.Context) (*Scopeset, error) {
 	var out Scopeset
 	if err := c.service.Do(ctx, client.Call{Name: "currentScopes", Verb: "GET", Path: "/scopes/current", Out: &out}); err != nil {
@@ -435,249 +503,10 @@ func (c *Client) SignedCurrentScopesURL(ctx context.Context, lifetime time.Durat
 	return c.service.SignedURL(ctx, "/scopes/current", "", lifetime)
 }
 
-// AWSS3CredentialsQuery are the options of AWSS3Credentials. Empty ones are not sent.
-type AWSS3CredentialsQuery struct {
-	Format string
-}
-
-func (q AWSS3CredentialsQuery) encode() string {
-	return client.Query("format", q.Format)
-}
-
-// AWSS3Credentials calls awsS3Credentials: GET /aws/s3/<level>/<bucket>/<prefix>.
-func (c *Client) AWSS3Credentials(ctx context.Context, level, bucket, prefix string, q AWSS3CredentialsQuery) (*AWSS3CredentialsResponse, error) {
-	var out AWSS3CredentialsResponse
-	if err := c.service.Do(ctx, client.Call{Name: "awsS3Credentials", Verb: "GET", Path: "/aws/s3/" + client.Escape(level) + "/" + client.Escape(bucket) + "/" + client.Escape(prefix), Query: q.encode(), Out: &out}); err != nil {
-		return nil, err
-	}
-	return &out, nil
-}
-
-// AWSS3CredentialsURL returns the URL of AWSS3Credentials.
-func (c *Client) AWSS3CredentialsURL(level, bucket, prefix string, q AWSS3CredentialsQuery) string {
-	return c.service.URL("/aws/s3/"+client.Escape(level)+"/"+client.Escape(bucket)+"/"+client.Escape(prefix), q.encode())
-}
-
-// SignedAWSS3CredentialsURL returns the URL of AWSS3Credentials for anyone to use until the lifetime is over.
-func (c *Client) SignedAWSS3CredentialsURL(ctx context.Context, level, bucket, prefix string, q AWSS3CredentialsQuery, lifetime time.Duration) (string, error) {
-	return c.service.SignedURL(ctx, "/aws/s3/"+client.Escape(level)+"/"+client.Escape(bucket)+"/"+client.Escape(prefix), q.encode(), lifetime)
-}
-
-// AzureAccounts calls azureAccounts: GET /azure/accounts.
-//
-// Deprecated: the API reference says so.
-func (c *Client) AzureAccounts(ctx context.Context) (*AzureAccountListResponse, error) {
-	var out AzureAccountListResponse
-	if err := c.service.Do(ctx, client.Call{Name: "azureAccounts", Verb: "GET", Path: "/azure/accounts", Out: &out}); err != nil {
-		return nil, err
-	}
-	return &out, nil
-}
-
-// AzureAccountsURL returns the URL of AzureAccounts.
-func (c *Client) AzureAccountsURL() string {
-	return c.service.URL("/azure/accounts", "")
-}
-
-// SignedAzureAccountsURL returns the URL of AzureAccounts for anyone to use until the lifetime is over.
-func (c *Client) SignedAzureAccountsURL(ctx context.Context, lifetime time.Duration) (string, error) {
-	return c.service.SignedURL(ctx, "/azure/accounts", "", lifetime)
-}
-
-// AzureTablesQuery are the options of AzureTables. Empty ones are not sent.
-type AzureTablesQuery struct {
-	ContinuationToken string
-}
-
-func (q AzureTablesQuery) encode() string {
-	return client.Query("continuationToken", q.ContinuationToken)
-}
-
-// AzureTables calls azureTables: GET /azure/<account>/tables.
-//
-// Deprecated: the API reference says so.
-func (c *Client) AzureTables(ctx context.Context, account string, q AzureTablesQuery) (*AzureTableListResponse, error) {
-	var out AzureTableListResponse
-	if err := c.service.Do(ctx, client.Call{Name: "azureTables", Verb: "GET", Path: "/azure/" + client.Escape(account) + "/tables", Query: q.encode(), Out: &out}); err != nil {
-		return nil, err
-	}
-	return &out, nil
-}
-
-// AzureTablesPages yields the pages of AzureTables, from the one that q names to the last.
-func (c *Client) AzureTablesPages(ctx context.Context, account string, q AzureTablesQuery) iter.Seq2[*AzureTableListResponse, error] {
-	return client.Pages(q.ContinuationToken, func(token string) (*AzureTableListResponse, error) {
-		q.ContinuationToken = token
-		return c.AzureTables(ctx, account, q)
-	}, func(page *AzureTableListResponse) string { return page.ContinuationToken })
-}
-
-// AzureTablesURL returns the URL of AzureTables.
-func (c *Client) AzureTablesURL(account string, q AzureTablesQuery) string {
-	return c.service.URL("/azure/"+client.Escape(account)+"/tables", q.encode())
-}
-
-// SignedAzureTablesURL returns the URL of AzureTables for anyone to use until the lifetime is over.
-func (c *Client) SignedAzureTablesURL(ctx context.Context, account string, q AzureTablesQuery, lifetime time.Duration) (string, error) {
-	return c.service.SignedURL(ctx, "/azure/"+client.Escape(account)+"/tables", q.encode(), lifetime)
-}
-
-// AzureTableSAS calls azureTableSAS: GET /azure/<account>/table/<table>/<level>.
-//
-// Deprecated: the API reference says so.
-func (c *Client) AzureTableSAS(ctx context.Context, account, table, level string) (*AzureTableAccessResponse, error) {
-	var out AzureTableAccessResponse
-	if err := c.service.Do(ctx, client.Call{Name: "azureTableSAS", Verb: "GET", Path: "/azure/" + client.Escape(account) + "/table/" + client.Escape(table) + "/" + client.Escape(level), Out: &out}); err != nil {
-		return nil, err
-	}
-	return &out, nil
-}
-
-// AzureTableSASURL returns the URL of AzureTableSAS.
-func (c *Client) AzureTableSASURL(account, table, level string) string {
-	return c.service.URL("/azure/"+client.Escape(account)+"/table/"+client.Escape(table)+"/"+client.Escape(level), "")
-}
-
-// SignedAzureTableSASURL returns the URL of AzureTableSAS for anyone to use until the lifetime is over.
-func (c *Client) SignedAzureTableSASURL(ctx context.Context, account, table, level string, lifetime time.Duration) (string, error) {
-	return c.service.SignedURL(ctx, "/azure/"+client.Escape(account)+"/table/"+client.Escape(table)+"/"+client.Escape(level), "", lifetime)
-}
-
-// AzureContainersQuery are the options of AzureContainers. Empty ones are not sent.
-type AzureContainersQuery struct {
-	ContinuationToken string
-}
-
-func (q AzureContainersQuery) encode() string {
-	return client.Query("continuationToken", q.ContinuationToken)
-}
-
-// AzureContainers calls azureContainers: GET /azure/<account>/containers.
-//
-// Deprecated: the API reference says so.
-func (c *Client) AzureContainers(ctx context.Context, account string, q AzureContainersQuery) (*AzureContainerListResponse, error) {
-	var out AzureContainerListResponse
-	if err := c.service.Do(ctx, client.Call{Name: "azureContainers", Verb: "GET", Path: "/azure/" + client.Escape(account) + "/containers", Query: q.encode(), Out: &out}); err != nil {
-		return nil, err
-	}
-	return &out, nil
-}
-
-// AzureContainersPages yields the pages of AzureContainers, from the one that q names to the last.
-func (c *Client) AzureContainersPages(ctx context.Context, account string, q AzureContainersQuery) iter.Seq2[*AzureContainerListResponse, error] {
-	return client.Pages(q.ContinuationToken, func(token string) (*AzureContainerListResponse, error) {
-		q.ContinuationToken = token
-		return c.AzureContainers(ctx, account, q)
-	}, func(page *AzureContainerListResponse) string { return page.ContinuationToken })
-}
-
-// AzureContainersURL returns the URL of AzureContainers.
-func (c *Client) AzureContainersURL(account string, q AzureContainersQuery) string {
-	return c.service.URL("/azure/"+client.Escape(account)+"/containers", q.encode())
-}
-
-// SignedAzureContainersURL returns the URL of AzureContainers for anyone to use until the lifetime is over.
-func (c *Client) SignedAzureContainersURL(ctx context.Context, account string, q AzureContainersQuery, lifetime time.Duration) (string, error) {
-	return c.service.SignedURL(ctx, "/azure/"+client.Escape(account)+"/containers", q.encode(), lifetime)
-}
-
-// AzureContainerSAS calls azureContainerSAS: GET /azure/<account>/containers/<container>/<level>.
-//
-// Deprecated: the API reference says so.
-func (c *Client) AzureContainerSAS(ctx context.Context, account, container, level string) (*AzureContainerResponse, error) {
-	var out AzureContainerResponse
-	if err := c.service.Do(ctx, client.Call{Name: "azureContainerSAS", Verb: "GET", Path: "/azure/" + client.Escape(account) + "/containers/" + client.Escape(container) + "/" + client.Escape(level), Out: &out}); err != nil {
-		return nil, err
-	}
-	return &out, nil
-}
-
-// AzureContainerSASURL returns the URL of AzureContainerSAS.
-func (c *Client) AzureContainerSASURL(account, container, level string) string {
-	return c.service.URL("/azure/"+client.Escape(account)+"/containers/"+client.Escape(container)+"/"+client.Escape(level), "")
-}
-
-// SignedAzureContainerSASURL returns the URL of AzureContainerSAS for anyone to use until the lifetime is over.
-func (c *Client) SignedAzureContainerSASURL(ctx context.Context, account, container, level string, lifetime time.Duration) (string, error) {
-	return c.service.SignedURL(ctx, "/azure/"+client.Escape(account)+"/containers/"+client.Escape(container)+"/"+client.Escape(level), "", lifetime)
-}
-
-// SentryDSN calls sentryDSN: GET /sentry/<project>/dsn.
-func (c *Client) SentryDSN(ctx context.Context, project string) (*SentryDSNResponse, error) {
-	var out SentryDSNResponse
-	if err := c.service.Do(ctx, client.Call{Name: "sentryDSN", Verb: "GET", Path: "/sentry/" + client.Escape(project) + "/dsn", Out: &out}); err != nil {
-		return nil, err
-	}
-	return &out, nil
-}
-
-// SentryDSNURL returns the URL of SentryDSN.
-func (c *Client) SentryDSNURL(project string) string {
-	return c.service.URL("/sentry/"+client.Escape(project)+"/dsn", "")
-}
-
-// SignedSentryDSNURL returns the URL of SentryDSN for anyone to use until the lifetime is over.
-func (c *Client) SignedSentryDSNURL(ctx context.Context, project string, lifetime time.Duration) (string, error) {
-	return c.service.SignedURL(ctx, "/sentry/"+client.Escape(project)+"/dsn", "", lifetime)
-}
-
-// WebsocktunnelToken calls websocktunnelToken: GET /websocktunnel/<wstAudience>/<wstClient>.
-func (c *Client) WebsocktunnelToken(ctx context.Context, wstAudience, wstClient string) (*WebsocktunnelTokenResponse, error) {
-	var out WebsocktunnelTokenResponse
-	if err := c.service.Do(ctx, client.Call{Name: "websocktunnelToken", Verb: "GET", Path: "/websocktunnel/" + client.Escape(wstAudience) + "/" + client.Escape(wstClient), Out: &out}); err != nil {
-		return nil, err
-	}
-	return &out, nil
-}
-
-// WebsocktunnelTokenURL returns the URL of WebsocktunnelToken.
-func (c *Client) WebsocktunnelTokenURL(wstAudience, wstClient string) string {
-	return c.service.URL("/websocktunnel/"+client.Escape(wstAudience)+"/"+client.Escape(wstClient), "")
-}
-
-// SignedWebsocktunnelTokenURL returns the URL of WebsocktunnelToken for anyone to use until the lifetime is over.
-func (c *Client) SignedWebsocktunnelTokenURL(ctx context.Context, wstAudience, wstClient string, lifetime time.Duration) (string, error) {
-	return c.service.SignedURL(ctx, "/websocktunnel/"+client.Escape(wstAudience)+"/"+client.Escape(wstClient), "", lifetime)
-}
-
-// GCPCredentials calls gcpCredentials: GET /gcp/credentials/<projectId>/<serviceAccount>.
-func (c *Client) GCPCredentials(ctx context.Context, projectID, serviceAccount string) (*GCPCredentialsResponse, error) {
-	var out GCPCredentialsResponse
-	if err := c.service.Do(ctx, client.Call{Name: "gcpCredentials", Verb: "GET", Path: "/gcp/credentials/" + client.Escape(projectID) + "/" + client.Escape(serviceAccount), Out: &out}); err != nil {
-		return nil, err
-	}
-	return &out, nil
-}
-
-// GCPCredentialsURL returns the URL of GCPCredentials.
-func (c *Client) GCPCredentialsURL(projectID, serviceAccount string) string {
-	return c.service.URL("/gcp/credentials/"+client.Escape(projectID)+"/"+client.Escape(serviceAccount), "")
-}
-
-// SignedGCPCredentialsURL returns the URL of GCPCredentials for anyone to use until the lifetime is over.
-func (c *Client) SignedGCPCredentialsURL(ctx context.Context, projectID, serviceAccount string, lifetime time.Duration) (string, error) {
-	return c.service.SignedURL(ctx, "/gcp/credentials/"+client.Escape(projectID)+"/"+client.Escape(serviceAccount), "", lifetime)
-}
-
-// GithubRepoToken calls githubRepoToken: POST /github/<appName>/<owner>/repo-token.
-//
-// It is experimental: it may change.
-func (c *Client) GithubRepoToken(ctx context.Context, appName, owner string, in *GithubRepoTokenRequest) (*GithubTokenResponse, error) {
-	if in != nil {
-		fixed := *in // null is not a list
-		if fixed.Repositories == nil {
-			fixed.Repositories = []string{}
-		}
-		in = &fixed
-	}
-	var out GithubTokenResponse
-	if err := c.service.Do(ctx, client.Call{Name: "githubRepoToken", Verb: "POST", Path: "/github/" + client.Escape(appName) + "/" + client.Escape(owner) + "/repo-token", In: in, Out: &out}); err != nil {
-		return nil, err
-	}
-	return &out, nil
-}
-
 // AuthenticateHawk calls authenticateHawk: POST /authenticate-hawk.
+//
+// Tells a service who signed the request that it got, and what the sender may
+// do. A payload hash is handed back as it came, for the service to compare.
 func (c *Client) AuthenticateHawk(ctx context.Context, in *AuthenticateHawkRequest) (*AuthenticateHawkResponse, error) {
 	var out AuthenticateHawkResponse
 	if err := c.service.Do(ctx, client.Call{Name: "authenticateHawk", Verb: "POST", Path: "/authenticate-hawk", In: in, Out: &out}); err != nil {
@@ -687,6 +516,10 @@ func (c *Client) AuthenticateHawk(ctx context.Context, in *AuthenticateHawkReque
 }
 
 // TestAuthenticate calls testAuthenticate: POST /test-authenticate.
+//
+// For the tests of clients. The request must be signed by the client `tester`,
+// whose access token is `no-secret` and who has the scopes `clientScopes`; it
+// succeeds if these satisfy `requiredScopes`.
 func (c *Client) TestAuthenticate(ctx context.Context, in *TestAuthenticateRequest) (*TestAuthenticateResponse, error) {
 	if in != nil {
 		fixed := *in // null is not a list
@@ -706,6 +539,9 @@ func (c *Client) TestAuthenticate(ctx context.Context, in *TestAuthenticateReque
 }
 
 // TestAuthenticateGet calls testAuthenticateGet: GET /test-authenticate-get/.
+//
+// Like `testAuthenticate`, for signed URLs: `tester` has the scopes `test:*`
+// and `auth:create-client:test:*`, and needs `test:authenticate-get`.
 func (c *Client) TestAuthenticateGet(ctx context.Context) (*TestAuthenticateResponse, error) {
 	var out TestAuthenticateResponse
 	if err := c.service.Do(ctx, client.Call{Name: "testAuthenticateGet", Verb: "GET", Path: "/test-authenticate-get/", Out: &out}); err != nil {
@@ -725,6 +561,8 @@ func (c *Client) SignedTestAuthenticateGetURL(ctx context.Context, lifetime time
 }
 
 // Heartbeat calls heartbeat: GET /__heartbeat__.
+//
+// Answers with success when the service and what it stands on work.
 func (c *Client) Heartbeat(ctx context.Context) error {
 	return c.service.Do(ctx, client.Call{Name: "heartbeat", Verb: "GET", Path: "/__heartbeat__"})
 }

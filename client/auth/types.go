@@ -9,142 +9,105 @@ import (
 	"taskcluster/client"
 )
 
-// AWSS3CredentialsResponse is schemas/auth/v1/aws-s3-credentials-response.json.
-type AWSS3CredentialsResponse struct {
-	Credentials AWSS3CredentialsResponseCredentials `json:"credentials"`
-	Expires     client.Time                         `json:"expires"`
-}
-
-// AWSS3CredentialsResponseCredentials is schemas/auth/v1/aws-s3-credentials-response.json#/properties/credentials.
-type AWSS3CredentialsResponseCredentials struct {
-	AccessKeyID     string `json:"accessKeyId"`
-	SecretAccessKey string `json:"secretAccessKey"`
-	SessionToken    string `json:"sessionToken"`
-}
-
-// String hides the secret.
-func (AWSS3CredentialsResponseCredentials) String() string {
-	return "auth.AWSS3CredentialsResponseCredentials{redacted}"
-}
-
-// GoString hides the secret.
-func (AWSS3CredentialsResponseCredentials) GoString() string {
-	return "auth.AWSS3CredentialsResponseCredentials{redacted}"
-}
-
-// LogValue hides the secret.
-func (AWSS3CredentialsResponseCredentials) LogValue() slog.Value {
-	return slog.StringValue("auth.AWSS3CredentialsResponseCredentials{redacted}")
-}
-
 // AuthenticateHawkRequest is schemas/auth/v1/authenticate-hawk-request.json.
+//
+// What is needed of a request to check its signature.
 type AuthenticateHawkRequest struct {
+	// The header `Authorization`, if there was one.
 	Authorization string `json:"authorization,omitempty"`
-	Host          string `json:"host"`
+	// Host that the client meant, without port.
+	Host string `json:"host"`
+	// HTTP method, in lower case.
 	// One of: "get", "post", "put", "head", "delete", "options", "trace", "copy",
 	// "lock", "mkcol", "move", "purge", "propfind", "proppatch", "unlock",
 	// "report", "mkactivity", "checkout", "merge", "m-search", "notify",
 	// "subscribe", "unsubscribe", "patch", "search", "connect".
-	Method   string `json:"method"`
-	Port     int    `json:"port"`
+	Method string `json:"method"`
+	// Port that the client meant.
+	Port int `json:"port"`
+	// Path and query, as they were sent.
 	Resource string `json:"resource"`
+	// Address that the request came from, for the log.
 	SourceIP string `json:"sourceIp,omitempty"`
 }
 
 // AuthenticateHawkResponse is schemas/auth/v1/authenticate-hawk-response.json.
 //
+// Who sent the request, and what they may do.
+//
 // It has 3 forms; each uses some of the fields.
 type AuthenticateHawkResponse struct {
-	ClientID string          `json:"clientId,omitempty"`
-	Expires  client.Time     `json:"expires,omitzero"`
-	Hash     json.RawMessage `json:"hash,omitzero"`
-	Message  string          `json:"message,omitempty"`
+	// Name of the client.
+	ClientID string `json:"clientId,omitempty"`
+	// When the credentials expire. Do not rely on this answer for longer.
+	Expires client.Time `json:"expires,omitzero"`
+	// Hash of the body that the signature covers, if it does.
+	Hash json.RawMessage `json:"hash,omitzero"`
+	// What is wrong with it.
+	Message string `json:"message,omitempty"`
+	// How the request was signed.
 	// One of: "hawk", "none".
-	Scheme string   `json:"scheme,omitempty"`
+	Scheme string `json:"scheme,omitempty"`
+	// What the client may do, with all that its roles add.
 	Scopes []string `json:"scopes,omitzero"`
+	// What came of it.
 	// One of: "auth-success", "auth-failed", "no-auth".
 	Status string `json:"status"`
 }
 
-// AzureAccountListResponse is schemas/auth/v1/azure-account-list-response.json.
-type AzureAccountListResponse struct {
-	Accounts []string `json:"accounts"`
-}
-
-// AzureContainerListResponse is schemas/auth/v1/azure-container-list-response.json.
-type AzureContainerListResponse struct {
-	Containers        []string `json:"containers"`
-	ContinuationToken string   `json:"continuationToken,omitempty"`
-}
-
-// AzureContainerResponse is schemas/auth/v1/azure-container-response.json.
-type AzureContainerResponse struct {
-	Expiry client.Time `json:"expiry"`
-	SAS    string      `json:"sas"`
-}
-
-// String hides the secret.
-func (AzureContainerResponse) String() string { return "auth.AzureContainerResponse{redacted}" }
-
-// GoString hides the secret.
-func (AzureContainerResponse) GoString() string { return "auth.AzureContainerResponse{redacted}" }
-
-// LogValue hides the secret.
-func (AzureContainerResponse) LogValue() slog.Value {
-	return slog.StringValue("auth.AzureContainerResponse{redacted}")
-}
-
-// AzureTableAccessResponse is schemas/auth/v1/azure-table-access-response.json.
-type AzureTableAccessResponse struct {
-	Expiry client.Time `json:"expiry"`
-	SAS    string      `json:"sas"`
-}
-
-// String hides the secret.
-func (AzureTableAccessResponse) String() string { return "auth.AzureTableAccessResponse{redacted}" }
-
-// GoString hides the secret.
-func (AzureTableAccessResponse) GoString() string { return "auth.AzureTableAccessResponse{redacted}" }
-
-// LogValue hides the secret.
-func (AzureTableAccessResponse) LogValue() slog.Value {
-	return slog.StringValue("auth.AzureTableAccessResponse{redacted}")
-}
-
-// AzureTableListResponse is schemas/auth/v1/azure-table-list-response.json.
-type AzureTableListResponse struct {
-	ContinuationToken string   `json:"continuationToken,omitempty"`
-	Tables            []string `json:"tables"`
-}
-
 // ClientMessage is schemas/auth/v1/client-message.json.
+//
+// A client was created, changed or deleted.
 type ClientMessage struct {
-	ClientID string          `json:"clientId"`
-	Version  json.RawMessage `json:"version"`
+	// Name of the client.
+	ClientID string `json:"clientId"`
+	// Version of the message format.
+	Version json.RawMessage `json:"version"`
 }
 
 // CreateClientRequest is schemas/auth/v1/create-client-request.json.
+//
+// A client to create, or what to change about one.
 type CreateClientRequest struct {
-	DeleteOnExpiration bool        `json:"deleteOnExpiration,omitempty"`
-	Description        string      `json:"description"`
-	Expires            client.Time `json:"expires"`
-	Scopes             []string    `json:"scopes,omitzero"`
+	// Whether the client is deleted when it expires.
+	DeleteOnExpiration bool `json:"deleteOnExpiration,omitempty"`
+	// What this is for, as Markdown.
+	Description string `json:"description"`
+	// When the client stops working.
+	Expires client.Time `json:"expires"`
+	// What the client may do. When left out, a new client may do nothing, and one
+	// that exists keeps its scopes.
+	Scopes []string `json:"scopes,omitzero"`
 }
 
 // CreateClientResponse is schemas/auth/v1/create-client-response.json.
+//
+// What is known of a client. The access token is shown this once only.
 type CreateClientResponse struct {
-	AccessToken        string      `json:"accessToken"`
-	ClientID           string      `json:"clientId"`
-	Created            client.Time `json:"created"`
-	DeleteOnExpiration bool        `json:"deleteOnExpiration"`
-	Description        string      `json:"description"`
-	Disabled           bool        `json:"disabled"`
-	ExpandedScopes     []string    `json:"expandedScopes"`
-	Expires            client.Time `json:"expires"`
-	LastDateUsed       client.Time `json:"lastDateUsed"`
-	LastModified       client.Time `json:"lastModified"`
-	LastRotated        client.Time `json:"lastRotated"`
-	Scopes             []string    `json:"scopes"`
+	// Secret that requests are signed with.
+	AccessToken string `json:"accessToken"`
+	// Name of the client.
+	ClientID string `json:"clientId"`
+	// When this was created.
+	Created client.Time `json:"created"`
+	// Whether the client is deleted when it expires.
+	DeleteOnExpiration bool `json:"deleteOnExpiration"`
+	// What this is for, as Markdown.
+	Description string `json:"description"`
+	// Whether the client is out of use. Nothing sets this nowadays.
+	Disabled bool `json:"disabled"`
+	// What it may do, with all that its roles add.
+	ExpandedScopes []string `json:"expandedScopes"`
+	// When the client stops working.
+	Expires client.Time `json:"expires"`
+	// When the client was last used, to about six hours.
+	LastDateUsed client.Time `json:"lastDateUsed"`
+	// When this was last changed.
+	LastModified client.Time `json:"lastModified"`
+	// When the access token was last changed.
+	LastRotated client.Time `json:"lastRotated"`
+	// What it may do.
+	Scopes []string `json:"scopes"`
 }
 
 // String hides the secret.
@@ -159,236 +122,160 @@ func (CreateClientResponse) LogValue() slog.Value {
 }
 
 // CreateRoleRequest is schemas/auth/v1/create-role-request.json.
+//
+// A role to create, or what to change about one.
 type CreateRoleRequest struct {
-	Description string   `json:"description"`
-	Scopes      []string `json:"scopes"`
-}
-
-// GCPCredentialsResponse is schemas/auth/v1/gcp-credentials-response.json.
-type GCPCredentialsResponse struct {
-	AccessToken string      `json:"accessToken"`
-	ExpireTime  client.Time `json:"expireTime"`
-}
-
-// String hides the secret.
-func (GCPCredentialsResponse) String() string { return "auth.GCPCredentialsResponse{redacted}" }
-
-// GoString hides the secret.
-func (GCPCredentialsResponse) GoString() string { return "auth.GCPCredentialsResponse{redacted}" }
-
-// LogValue hides the secret.
-func (GCPCredentialsResponse) LogValue() slog.Value {
-	return slog.StringValue("auth.GCPCredentialsResponse{redacted}")
+	// What this is for, as Markdown.
+	Description string `json:"description"`
+	// What the role stands for.
+	Scopes []string `json:"scopes"`
 }
 
 // GetClientResponse is schemas/auth/v1/get-client-response.json.
+//
+// What is known of a client, apart from its secret.
 type GetClientResponse struct {
-	ClientID           string      `json:"clientId"`
-	Created            client.Time `json:"created"`
-	DeleteOnExpiration bool        `json:"deleteOnExpiration"`
-	Description        string      `json:"description"`
-	Disabled           bool        `json:"disabled"`
-	ExpandedScopes     []string    `json:"expandedScopes"`
-	Expires            client.Time `json:"expires"`
-	LastDateUsed       client.Time `json:"lastDateUsed"`
-	LastModified       client.Time `json:"lastModified"`
-	LastRotated        client.Time `json:"lastRotated"`
-	Scopes             []string    `json:"scopes"`
+	// Name of the client.
+	ClientID string `json:"clientId"`
+	// When this was created.
+	Created client.Time `json:"created"`
+	// Whether the client is deleted when it expires.
+	DeleteOnExpiration bool `json:"deleteOnExpiration"`
+	// What this is for, as Markdown.
+	Description string `json:"description"`
+	// Whether the client is out of use. Nothing sets this nowadays.
+	Disabled bool `json:"disabled"`
+	// What it may do, with all that its roles add.
+	ExpandedScopes []string `json:"expandedScopes"`
+	// When the client stops working.
+	Expires client.Time `json:"expires"`
+	// When the client was last used, to about six hours.
+	LastDateUsed client.Time `json:"lastDateUsed"`
+	// When this was last changed.
+	LastModified client.Time `json:"lastModified"`
+	// When the access token was last changed.
+	LastRotated client.Time `json:"lastRotated"`
+	// What it may do.
+	Scopes []string `json:"scopes"`
 }
 
 // GetEntityHistoryResponse is schemas/auth/v1/get-entity-history-response.json.
+//
+// A page of what was done to a client or role, or by a client.
 type GetEntityHistoryResponse struct {
-	AuditHistory      []GetEntityHistoryResponseAuditHistoryItem `json:"auditHistory"`
-	ContinuationToken string                                     `json:"continuationToken,omitempty"`
+	// What was done, oldest first.
+	AuditHistory []GetEntityHistoryResponseAuditHistoryItem `json:"auditHistory"`
+	// Present when there is more. Give it back as the query parameter
+	// `continuationToken` to read the next page.
+	ContinuationToken string `json:"continuationToken,omitempty"`
 }
 
 // GetEntityHistoryResponseAuditHistoryItem is schemas/auth/v1/get-entity-history-response.json#/properties/auditHistory/items.
 type GetEntityHistoryResponseAuditHistoryItem struct {
-	ActionType string      `json:"actionType"`
-	ClientID   string      `json:"clientId"`
-	Created    client.Time `json:"created"`
-	EntityID   string      `json:"entityId"`
-	EntityType string      `json:"entityType"`
+	// What was done, for example `created`.
+	ActionType string `json:"actionType"`
+	// Who did it.
+	ClientID string `json:"clientId"`
+	// When it was done.
+	Created client.Time `json:"created"`
+	// Name of what it was done to.
+	EntityID string `json:"entityId"`
+	// Whether that is a `client` or a `role`.
+	EntityType string `json:"entityType"`
 }
 
 // GetRoleResponse is schemas/auth/v1/get-role-response.json.
+//
+// What is known of a role.
 type GetRoleResponse struct {
-	Created        client.Time `json:"created"`
-	Description    string      `json:"description"`
-	ExpandedScopes []string    `json:"expandedScopes"`
-	LastModified   client.Time `json:"lastModified"`
-	RoleID         string      `json:"roleId"`
-	Scopes         []string    `json:"scopes"`
-}
-
-// GithubRepoTokenRequest is schemas/auth/v1/github-repo-token-request.json.
-type GithubRepoTokenRequest struct {
-	Permissions  GithubRepoTokenRequestPermissions `json:"permissions"`
-	Repositories []string                          `json:"repositories"`
-}
-
-// GithubRepoTokenRequestPermissions is schemas/auth/v1/github-repo-token-request.json#/properties/permissions.
-type GithubRepoTokenRequestPermissions struct {
-	// One of: "read", "write".
-	Actions string `json:"actions,omitempty"`
-	// One of: "read", "write".
-	Administration string `json:"administration,omitempty"`
-	// One of: "read", "write".
-	ArtifactMetadata string `json:"artifact_metadata,omitempty"`
-	// One of: "read", "write".
-	Attestations string `json:"attestations,omitempty"`
-	// One of: "read", "write".
-	Checks string `json:"checks,omitempty"`
-	// One of: "read", "write".
-	CodeQuality string `json:"code_quality,omitempty"`
-	// One of: "read", "write".
-	Codespaces string `json:"codespaces,omitempty"`
-	// One of: "read", "write".
-	Contents string `json:"contents,omitempty"`
-	// One of: "read", "write".
-	DependabotSecrets string `json:"dependabot_secrets,omitempty"`
-	// One of: "read", "write".
-	Deployments string `json:"deployments,omitempty"`
-	// One of: "read", "write".
-	Discussions string `json:"discussions,omitempty"`
-	// One of: "read", "write".
-	Environments string `json:"environments,omitempty"`
-	// One of: "read", "write".
-	Issues string `json:"issues,omitempty"`
-	// One of: "read", "write".
-	MergeQueues string `json:"merge_queues,omitempty"`
-	// One of: "read", "write".
-	Metadata string `json:"metadata,omitempty"`
-	// One of: "read", "write".
-	Packages string `json:"packages,omitempty"`
-	// One of: "read", "write".
-	Pages string `json:"pages,omitempty"`
-	// One of: "read", "write".
-	PullRequests string `json:"pull_requests,omitempty"`
-	// One of: "read", "write".
-	RepositoryCustomProperties string `json:"repository_custom_properties,omitempty"`
-	// One of: "read", "write".
-	RepositoryHooks string `json:"repository_hooks,omitempty"`
-	// One of: "read", "write", "admin".
-	RepositoryProjects string `json:"repository_projects,omitempty"`
-	// One of: "read", "write".
-	SecretScanningAlerts string `json:"secret_scanning_alerts,omitempty"`
-	// One of: "read", "write".
-	Secrets string `json:"secrets,omitempty"`
-	// One of: "read", "write".
-	SecurityEvents string `json:"security_events,omitempty"`
-	// One of: "read", "write".
-	SingleFile string `json:"single_file,omitempty"`
-	// One of: "read", "write".
-	Statuses string `json:"statuses,omitempty"`
-	// One of: "read", "write".
-	VulnerabilityAlerts string `json:"vulnerability_alerts,omitempty"`
-	// One of: "write".
-	Workflows string `json:"workflows,omitempty"`
-}
-
-// GithubTokenResponse is schemas/auth/v1/github-token-response.json.
-type GithubTokenResponse struct {
-	Expires client.Time `json:"expires"`
-	Token   string      `json:"token"`
-}
-
-// String hides the secret.
-func (GithubTokenResponse) String() string { return "auth.GithubTokenResponse{redacted}" }
-
-// GoString hides the secret.
-func (GithubTokenResponse) GoString() string { return "auth.GithubTokenResponse{redacted}" }
-
-// LogValue hides the secret.
-func (GithubTokenResponse) LogValue() slog.Value {
-	return slog.StringValue("auth.GithubTokenResponse{redacted}")
+	// When this was created.
+	Created client.Time `json:"created"`
+	// What this is for, as Markdown.
+	Description string `json:"description"`
+	// What the role stands for, with all that other roles add.
+	ExpandedScopes []string `json:"expandedScopes"`
+	// When this was last changed.
+	LastModified client.Time `json:"lastModified"`
+	// Name of the role. With a `*` at its end it stands for all names that begin
+	// alike.
+	RoleID string `json:"roleId"`
+	// What the role stands for.
+	Scopes []string `json:"scopes"`
 }
 
 // ListClientsResponse is schemas/auth/v1/list-clients-response.json.
+//
+// A page of clients.
 type ListClientsResponse struct {
-	Clients           []GetClientResponse `json:"clients"`
-	ContinuationToken string              `json:"continuationToken,omitempty"`
+	// The clients, by name.
+	Clients []GetClientResponse `json:"clients"`
+	// Present when there is more. Give it back as the query parameter
+	// `continuationToken` to read the next page.
+	ContinuationToken string `json:"continuationToken,omitempty"`
 }
 
 // ListRoleIDsResponse is schemas/auth/v1/list-role-ids-response.json.
+//
+// A page of the names of roles.
 type ListRoleIDsResponse struct {
-	ContinuationToken string   `json:"continuationToken,omitempty"`
-	RoleIDs           []string `json:"roleIds"`
+	// Present when there is more. Give it back as the query parameter
+	// `continuationToken` to read the next page.
+	ContinuationToken string `json:"continuationToken,omitempty"`
+	// Names of the roles.
+	RoleIDs []string `json:"roleIds"`
 }
 
 // ListRoles2Response is schemas/auth/v1/list-roles2-response.json.
+//
+// A page of roles.
 type ListRoles2Response struct {
-	ContinuationToken string            `json:"continuationToken,omitempty"`
-	Roles             []GetRoleResponse `json:"roles"`
+	// Present when there is more. Give it back as the query parameter
+	// `continuationToken` to read the next page.
+	ContinuationToken string `json:"continuationToken,omitempty"`
+	// The roles, by name.
+	Roles []GetRoleResponse `json:"roles"`
 }
 
 // ListRolesResponse is schemas/auth/v1/list-roles-response.json.
+//
+// All roles, by name.
 type ListRolesResponse []GetRoleResponse
 
 // RoleMessage is schemas/auth/v1/role-message.json.
+//
+// A role was created, changed or deleted.
 type RoleMessage struct {
-	RoleID  string          `json:"roleId"`
+	// Name of the role. With a `*` at its end it stands for all names that begin
+	// alike.
+	RoleID string `json:"roleId"`
+	// Version of the message format.
 	Version json.RawMessage `json:"version"`
 }
 
 // Scopeset is schemas/auth/v1/scopeset.json.
+//
+// A set of scopes.
 type Scopeset struct {
+	// The scopes.
 	Scopes []string `json:"scopes"`
 }
 
-// SentryDSNResponse is schemas/auth/v1/sentry-dsn-response.json.
-type SentryDSNResponse struct {
-	DSN     SentryDSNResponseDSN `json:"dsn"`
-	Expires client.Time          `json:"expires"`
-	Project string               `json:"project"`
-}
-
-// SentryDSNResponseDSN is schemas/auth/v1/sentry-dsn-response.json#/properties/dsn.
-type SentryDSNResponseDSN struct {
-	Public string `json:"public"`
-	Secret string `json:"secret"`
-}
-
-// String hides the secret.
-func (SentryDSNResponseDSN) String() string { return "auth.SentryDSNResponseDSN{redacted}" }
-
-// GoString hides the secret.
-func (SentryDSNResponseDSN) GoString() string { return "auth.SentryDSNResponseDSN{redacted}" }
-
-// LogValue hides the secret.
-func (SentryDSNResponseDSN) LogValue() slog.Value {
-	return slog.StringValue("auth.SentryDSNResponseDSN{redacted}")
-}
-
 // TestAuthenticateRequest is schemas/auth/v1/test-authenticate-request.json.
+//
+// What the test is to assume.
 type TestAuthenticateRequest struct {
-	ClientScopes   []string `json:"clientScopes"`
+	// What the client of the test may do; part of what it really may.
+	ClientScopes []string `json:"clientScopes"`
+	// What the test wants to be allowed.
 	RequiredScopes []string `json:"requiredScopes"`
 }
 
 // TestAuthenticateResponse is schemas/auth/v1/test-authenticate-response.json.
+//
+// What the server made of the request’s signature.
 type TestAuthenticateResponse struct {
-	ClientID string   `json:"clientId"`
-	Scopes   []string `json:"scopes"`
-}
-
-// WebsocktunnelTokenResponse is schemas/auth/v1/websocktunnel-token-response.json.
-type WebsocktunnelTokenResponse struct {
-	Expires     client.Time `json:"expires"`
-	Token       string      `json:"token"`
-	WstAudience string      `json:"wstAudience"`
-	WstClient   string      `json:"wstClient"`
-}
-
-// String hides the secret.
-func (WebsocktunnelTokenResponse) String() string { return "auth.WebsocktunnelTokenResponse{redacted}" }
-
-// GoString hides the secret.
-func (WebsocktunnelTokenResponse) GoString() string {
-	return "auth.WebsocktunnelTokenResponse{redacted}"
-}
-
-// LogValue hides the secret.
-func (WebsocktunnelTokenResponse) LogValue() slog.Value {
-	return slog.StringValue("auth.WebsocktunnelTokenResponse{redacted}")
+	// Name of the client.
+	ClientID string `json:"clientId"`
+	// What it may do.
+	Scopes []string `json:"scopes"`
 }

@@ -28,6 +28,8 @@ func New(cfg client.Config) (*Client, error) {
 func (c *Client) Close() error { return c.service.Close() }
 
 // Ping calls ping: GET /ping.
+//
+// Answers at once when the service is up.
 func (c *Client) Ping(ctx context.Context) error {
 	return c.service.Do(ctx, client.Call{Name: "ping", Verb: "GET", Path: "/ping"})
 }
@@ -43,6 +45,9 @@ func (c *Client) SignedPingURL(ctx context.Context, lifetime time.Duration) (str
 }
 
 // Lbheartbeat calls lbheartbeat: GET /__lbheartbeat__.
+//
+// Answers with success while this process takes requests, so that a load
+// balancer keeps sending them.
 func (c *Client) Lbheartbeat(ctx context.Context) error {
 	return c.service.Do(ctx, client.Call{Name: "lbheartbeat", Verb: "GET", Path: "/__lbheartbeat__"})
 }
@@ -58,6 +63,8 @@ func (c *Client) SignedLbheartbeatURL(ctx context.Context, lifetime time.Duratio
 }
 
 // Version calls version: GET /__version__.
+//
+// Tells which version of the program serves this API.
 func (c *Client) Version(ctx context.Context) error {
 	return c.service.Do(ctx, client.Call{Name: "version", Verb: "GET", Path: "/__version__"})
 }
@@ -73,6 +80,9 @@ func (c *Client) SignedVersionURL(ctx context.Context, lifetime time.Duration) (
 }
 
 // Task calls task: GET /task/<taskId>.
+//
+// The definition of a task as it was created, with all defaults in place. Only
+// its priority may have changed since.
 func (c *Client) Task(ctx context.Context, taskID string) (*Task, error) {
 	var out Task
 	if err := c.service.Do(ctx, client.Call{Name: "task", Verb: "GET", Path: "/task/" + client.Escape(taskID), Out: &out}); err != nil {
@@ -103,6 +113,9 @@ func (q TasksQuery) encode() string {
 
 // Tasks calls tasks: POST /tasks.
 //
+// The definitions of many tasks in one call. Tasks that do not exist are left
+// out.
+//
 // It is experimental: it may change.
 func (c *Client) Tasks(ctx context.Context, in *TasksRequest, q TasksQuery) (*TasksResponse, error) {
 	var out TasksResponse
@@ -132,6 +145,8 @@ func (q StatusesQuery) encode() string {
 
 // Statuses calls statuses: POST /tasks/status.
 //
+// The statuses of many tasks in one call. Tasks that do not exist are left out.
+//
 // It is experimental: it may change.
 func (c *Client) Statuses(ctx context.Context, in *TasksRequest, q StatusesQuery) (*TasksStatusesResponse, error) {
 	var out TasksStatusesResponse
@@ -150,6 +165,8 @@ func (c *Client) StatusesPages(ctx context.Context, in *TasksRequest, q Statuses
 }
 
 // Status calls status: GET /task/<taskId>/status.
+//
+// The state of a task and of each of its runs.
 func (c *Client) Status(ctx context.Context, taskID string) (*TaskStatusResponse, error) {
 	var out TaskStatusResponse
 	if err := c.service.Do(ctx, client.Call{Name: "status", Verb: "GET", Path: "/task/" + client.Escape(taskID) + "/status", Out: &out}); err != nil {
@@ -179,6 +196,9 @@ func (q ListTaskGroupQuery) encode() string {
 }
 
 // ListTaskGroup calls listTaskGroup: GET /task-group/<taskGroupId>/list.
+//
+// The tasks of a group, with definition and status, in the order in which they
+// were created. A page may be short; go on until there is no continuationToken.
 func (c *Client) ListTaskGroup(ctx context.Context, taskGroupID string, q ListTaskGroupQuery) (*ListTaskGroupResponse, error) {
 	var out ListTaskGroupResponse
 	if err := c.service.Do(ctx, client.Call{Name: "listTaskGroup", Verb: "GET", Path: "/task-group/" + client.Escape(taskGroupID) + "/list", Query: q.encode(), Out: &out}); err != nil {
@@ -207,6 +227,10 @@ func (c *Client) SignedListTaskGroupURL(ctx context.Context, taskGroupID string,
 
 // CancelTaskGroup calls cancelTaskGroup: POST /task-group/<taskGroupId>/cancel.
 //
+// Cancels all tasks of a group that are not resolved. The group must be sealed
+// first, so that none can slip in. Repeating this cancels only what is not
+// resolved by then.
+//
 // It is experimental: it may change.
 func (c *Client) CancelTaskGroup(ctx context.Context, taskGroupID string) (*CancelTaskGroupResponse, error) {
 	var out CancelTaskGroupResponse
@@ -217,6 +241,8 @@ func (c *Client) CancelTaskGroup(ctx context.Context, taskGroupID string) (*Canc
 }
 
 // GetTaskGroup calls getTaskGroup: GET /task-group/<taskGroupId>.
+//
+// Who schedules a group, when it expires, and whether it was sealed.
 func (c *Client) GetTaskGroup(ctx context.Context, taskGroupID string) (*TaskGroupResponse, error) {
 	var out TaskGroupResponse
 	if err := c.service.Do(ctx, client.Call{Name: "getTaskGroup", Verb: "GET", Path: "/task-group/" + client.Escape(taskGroupID), Out: &out}); err != nil {
@@ -236,6 +262,8 @@ func (c *Client) SignedGetTaskGroupURL(ctx context.Context, taskGroupID string, 
 }
 
 // SealTaskGroup calls sealTaskGroup: POST /task-group/<taskGroupId>/seal.
+//
+// Closes a group to new tasks for good. Sealing it again changes nothing.
 //
 // It is experimental: it may change.
 func (c *Client) SealTaskGroup(ctx context.Context, taskGroupID string) (*TaskGroupResponse, error) {
@@ -257,6 +285,9 @@ func (q ListDependentTasksQuery) encode() string {
 }
 
 // ListDependentTasks calls listDependentTasks: GET /task/<taskId>/dependents.
+//
+// The tasks that depend on this one, whether or not the dependency is satisfied
+// by now, in the order in which they were created.
 func (c *Client) ListDependentTasks(ctx context.Context, taskID string, q ListDependentTasksQuery) (*ListDependentTasksResponse, error) {
 	var out ListDependentTasksResponse
 	if err := c.service.Do(ctx, client.Call{Name: "listDependentTasks", Verb: "GET", Path: "/task/" + client.Escape(taskID) + "/dependents", Query: q.encode(), Out: &out}); err != nil {
@@ -284,6 +315,12 @@ func (c *Client) SignedListDependentTasksURL(ctx context.Context, taskID string,
 }
 
 // CreateTask calls createTask: PUT /task/<taskId>.
+//
+// Creates a task. It becomes pending at once, or when what it depends on is
+// resolved as `requires` demands. The caller chooses the taskId, and may repeat
+// the call with the same definition when it does not know whether it succeeded.
+// The caller must have the task's scopes, those for its routes, project and
+// scheduler, and that for its task queue at its priority or a higher one.
 func (c *Client) CreateTask(ctx context.Context, taskID string, in *CreateTaskRequest) (*TaskStatusResponse, error) {
 	var out TaskStatusResponse
 	if err := c.service.Do(ctx, client.Call{Name: "createTask", Verb: "PUT", Path: "/task/" + client.Escape(taskID), In: in, Out: &out}); err != nil {
@@ -293,6 +330,9 @@ func (c *Client) CreateTask(ctx context.Context, taskID string, in *CreateTaskRe
 }
 
 // ScheduleTask calls scheduleTask: POST /task/<taskId>/schedule.
+//
+// Makes a task pending although its dependencies are not satisfied. A task that
+// was scheduled before is left as it is.
 func (c *Client) ScheduleTask(ctx context.Context, taskID string) (*TaskStatusResponse, error) {
 	var out TaskStatusResponse
 	if err := c.service.Do(ctx, client.Call{Name: "scheduleTask", Verb: "POST", Path: "/task/" + client.Escape(taskID) + "/schedule", Out: &out}); err != nil {
@@ -302,6 +342,9 @@ func (c *Client) ScheduleTask(ctx context.Context, taskID string) (*TaskStatusRe
 }
 
 // RerunTask calls rerunTask: POST /task/<taskId>/rerun.
+//
+// Gives a resolved or unscheduled task another run, and its retries back. A
+// task that is pending or running is left as it is. A task may have 50 runs.
 func (c *Client) RerunTask(ctx context.Context, taskID string) (*TaskStatusResponse, error) {
 	var out TaskStatusResponse
 	if err := c.service.Do(ctx, client.Call{Name: "rerunTask", Verb: "POST", Path: "/task/" + client.Escape(taskID) + "/rerun", Out: &out}); err != nil {
@@ -311,6 +354,10 @@ func (c *Client) RerunTask(ctx context.Context, taskID string) (*TaskStatusRespo
 }
 
 // CancelTask calls cancelTask: POST /task/<taskId>/cancel.
+//
+// Resolves a task that is not resolved as exception/canceled. A worker that
+// runs it hears of it when it reclaims or resolves. A task that is resolved
+// stays as it is.
 func (c *Client) CancelTask(ctx context.Context, taskID string) (*TaskStatusResponse, error) {
 	var out TaskStatusResponse
 	if err := c.service.Do(ctx, client.Call{Name: "cancelTask", Verb: "POST", Path: "/task/" + client.Escape(taskID) + "/cancel", Out: &out}); err != nil {
@@ -320,6 +367,9 @@ func (c *Client) CancelTask(ctx context.Context, taskID string) (*TaskStatusResp
 }
 
 // ChangeTaskPriority calls changeTaskPriority: POST /task/<taskId>/priority.
+//
+// Changes the priority of a task that was never resolved. A pending run moves
+// in its queue at once; a running one goes on.
 //
 // It is experimental: it may change.
 func (c *Client) ChangeTaskPriority(ctx context.Context, taskID string, in *ChangeTaskPriorityRequest) (*TaskStatusResponse, error) {
@@ -332,6 +382,8 @@ func (c *Client) ChangeTaskPriority(ctx context.Context, taskID string, in *Chan
 
 // ChangeTaskGroupPriority calls changeTaskGroupPriority: POST /task-group/<taskGroupId>/priority.
 //
+// Changes the priority of all tasks of a group that were never resolved.
+//
 // It is experimental: it may change.
 func (c *Client) ChangeTaskGroupPriority(ctx context.Context, taskGroupID string, in *ChangeTaskPriorityRequest) (*TaskGroupPriorityChangeResponse, error) {
 	var out TaskGroupPriorityChangeResponse
@@ -342,6 +394,11 @@ func (c *Client) ChangeTaskGroupPriority(ctx context.Context, taskGroupID string
 }
 
 // ClaimWork calls claimWork: POST /claim-work/<taskQueueId>.
+//
+// Claims pending tasks of a task queue for a worker, best first. When there are
+// none, the answer waits up to 20 seconds for one; it never waits for more than
+// one. Each claim comes with credentials for its run and is lost at
+// `takenUntil` unless it is reclaimed.
 func (c *Client) ClaimWork(ctx context.Context, taskQueueID string, in *ClaimWorkRequest) (*ClaimWorkResponse, error) {
 	var out ClaimWorkResponse
 	if err := c.service.Do(ctx, client.Call{Name: "claimWork", Verb: "POST", Path: "/claim-work/" + client.Escape(taskQueueID), In: in, Out: &out}); err != nil {
@@ -351,6 +408,8 @@ func (c *Client) ClaimWork(ctx context.Context, taskQueueID string, in *ClaimWor
 }
 
 // ClaimTask calls claimTask: POST /task/<taskId>/runs/<runId>/claim.
+//
+// Claims a run by its name. Use claimWork.
 //
 // Deprecated: the API reference says so.
 func (c *Client) ClaimTask(ctx context.Context, taskID, runID string, in *TaskClaimRequest) (*TaskClaimResponse, error) {
@@ -362,6 +421,9 @@ func (c *Client) ClaimTask(ctx context.Context, taskID, runID string, in *TaskCl
 }
 
 // ReclaimTask calls reclaimTask: POST /task/<taskId>/runs/<runId>/reclaim.
+//
+// Extends a claim by its full time from now, and issues new credentials. A
+// refusal says that the run is the worker's no more: it should stop.
 func (c *Client) ReclaimTask(ctx context.Context, taskID, runID string) (*TaskReclaimResponse, error) {
 	var out TaskReclaimResponse
 	if err := c.service.Do(ctx, client.Call{Name: "reclaimTask", Verb: "POST", Path: "/task/" + client.Escape(taskID) + "/runs/" + client.Escape(runID) + "/reclaim", Out: &out}); err != nil {
@@ -371,6 +433,8 @@ func (c *Client) ReclaimTask(ctx context.Context, taskID, runID string) (*TaskRe
 }
 
 // ReportCompleted calls reportCompleted: POST /task/<taskId>/runs/<runId>/completed.
+//
+// Resolves a run as completed: the task did what it should.
 func (c *Client) ReportCompleted(ctx context.Context, taskID, runID string) (*TaskStatusResponse, error) {
 	var out TaskStatusResponse
 	if err := c.service.Do(ctx, client.Call{Name: "reportCompleted", Verb: "POST", Path: "/task/" + client.Escape(taskID) + "/runs/" + client.Escape(runID) + "/completed", Out: &out}); err != nil {
@@ -380,6 +444,9 @@ func (c *Client) ReportCompleted(ctx context.Context, taskID, runID string) (*Ta
 }
 
 // ReportFailed calls reportFailed: POST /task/<taskId>/runs/<runId>/failed.
+//
+// Resolves a run as failed: the task ran and said no. It is not tried again by
+// itself.
 func (c *Client) ReportFailed(ctx context.Context, taskID, runID string) (*TaskStatusResponse, error) {
 	var out TaskStatusResponse
 	if err := c.service.Do(ctx, client.Call{Name: "reportFailed", Verb: "POST", Path: "/task/" + client.Escape(taskID) + "/runs/" + client.Escape(runID) + "/failed", Out: &out}); err != nil {
@@ -389,6 +456,10 @@ func (c *Client) ReportFailed(ctx context.Context, taskID, runID string) (*TaskS
 }
 
 // ReportException calls reportException: POST /task/<taskId>/runs/<runId>/exception.
+//
+// Resolves a run as an exception: it could not be carried out. After
+// `worker-shutdown` and `intermittent-task` the task is tried again while it
+// has retries left.
 func (c *Client) ReportException(ctx context.Context, taskID, runID string, in *TaskExceptionRequest) (*TaskStatusResponse, error) {
 	var out TaskStatusResponse
 	if err := c.service.Do(ctx, client.Call{Name: "reportException", Verb: "POST", Path: "/task/" + client.Escape(taskID) + "/runs/" + client.Escape(runID) + "/exception", In: in, Out: &out}); err != nil {
@@ -398,6 +469,12 @@ func (c *Client) ReportException(ctx context.Context, taskID, runID string, in *
 }
 
 // CreateArtifact calls createArtifact: POST /task/<taskId>/runs/<runId>/artifacts/<name>.
+//
+// Adds an artifact to a run, while it runs or shortly after it ended as an
+// exception. For `s3` the answer has a URL to PUT the content to, with just
+// that content type; `reference` points to content elsewhere, `link` to another
+// artifact of the run, and `error` says why there is none. `object` is refused:
+// this deployment has no object service.
 func (c *Client) CreateArtifact(ctx context.Context, taskID, runID, name string, in *PostArtifactRequest) (*PostArtifactResponse, error) {
 	var out PostArtifactResponse
 	if err := c.service.Do(ctx, client.Call{Name: "createArtifact", Verb: "POST", Path: "/task/" + client.Escape(taskID) + "/runs/" + client.Escape(runID) + "/artifacts/" + client.Escape(name), In: in, Out: &out}); err != nil {
@@ -407,11 +484,18 @@ func (c *Client) CreateArtifact(ctx context.Context, taskID, runID, name string,
 }
 
 // FinishArtifact calls finishArtifact: PUT /task/<taskId>/runs/<runId>/artifacts/<name>.
+//
+// Ends the upload of an `object` artifact. Artifacts of other types need no
+// such call, and are refused.
 func (c *Client) FinishArtifact(ctx context.Context, taskID, runID, name string, in *FinishArtifactRequest) error {
 	return c.service.Do(ctx, client.Call{Name: "finishArtifact", Verb: "PUT", Path: "/task/" + client.Escape(taskID) + "/runs/" + client.Escape(runID) + "/artifacts/" + client.Escape(name), In: in})
 }
 
 // GetArtifact calls getArtifact: GET /task/<taskId>/runs/<runId>/artifacts/<name>.
+//
+// Redirects to the content of an artifact; the body has the URL as well. Links
+// are followed, and the scopes of each name on the way are needed. An `error`
+// artifact answers 424 with its reason.
 func (c *Client) GetArtifact(ctx context.Context, taskID, runID, name string) (*GetArtifactResponse, error) {
 	var out GetArtifactResponse
 	if err := c.service.Do(ctx, client.Call{Name: "getArtifact", Verb: "GET", Path: "/task/" + client.Escape(taskID) + "/runs/" + client.Escape(runID) + "/artifacts/" + client.Escape(name), Out: &out}); err != nil {
@@ -431,6 +515,8 @@ func (c *Client) SignedGetArtifactURL(ctx context.Context, taskID, runID, name s
 }
 
 // GetLatestArtifact calls getLatestArtifact: GET /task/<taskId>/artifacts/<name>.
+//
+// Like getArtifact, for the task's last run, even if that has no artifacts.
 func (c *Client) GetLatestArtifact(ctx context.Context, taskID, name string) (*GetArtifactResponse, error) {
 	var out GetArtifactResponse
 	if err := c.service.Do(ctx, client.Call{Name: "getLatestArtifact", Verb: "GET", Path: "/task/" + client.Escape(taskID) + "/artifacts/" + client.Escape(name), Out: &out}); err != nil {
@@ -460,6 +546,8 @@ func (q ListArtifactsQuery) encode() string {
 }
 
 // ListArtifacts calls listArtifacts: GET /task/<taskId>/runs/<runId>/artifacts.
+//
+// The artifacts of a run, by name.
 func (c *Client) ListArtifacts(ctx context.Context, taskID, runID string, q ListArtifactsQuery) (*ListArtifactsResponse, error) {
 	var out ListArtifactsResponse
 	if err := c.service.Do(ctx, client.Call{Name: "listArtifacts", Verb: "GET", Path: "/task/" + client.Escape(taskID) + "/runs/" + client.Escape(runID) + "/artifacts", Query: q.encode(), Out: &out}); err != nil {
@@ -497,6 +585,8 @@ func (q ListLatestArtifactsQuery) encode() string {
 }
 
 // ListLatestArtifacts calls listLatestArtifacts: GET /task/<taskId>/artifacts.
+//
+// The artifacts of the task's last run, by name.
 func (c *Client) ListLatestArtifacts(ctx context.Context, taskID string, q ListLatestArtifactsQuery) (*ListArtifactsResponse, error) {
 	var out ListArtifactsResponse
 	if err := c.service.Do(ctx, client.Call{Name: "listLatestArtifacts", Verb: "GET", Path: "/task/" + client.Escape(taskID) + "/artifacts", Query: q.encode(), Out: &out}); err != nil {
@@ -524,6 +614,8 @@ func (c *Client) SignedListLatestArtifactsURL(ctx context.Context, taskID string
 }
 
 // ArtifactInfo calls artifactInfo: GET /task/<taskId>/runs/<runId>/artifact-info/<name>.
+//
+// What is known of an artifact, without its content. Links are not followed.
 func (c *Client) ArtifactInfo(ctx context.Context, taskID, runID, name string) (*ArtifactResponse, error) {
 	var out ArtifactResponse
 	if err := c.service.Do(ctx, client.Call{Name: "artifactInfo", Verb: "GET", Path: "/task/" + client.Escape(taskID) + "/runs/" + client.Escape(runID) + "/artifact-info/" + client.Escape(name), Out: &out}); err != nil {
@@ -543,6 +635,8 @@ func (c *Client) SignedArtifactInfoURL(ctx context.Context, taskID, runID, name 
 }
 
 // LatestArtifactInfo calls latestArtifactInfo: GET /task/<taskId>/artifact-info/<name>.
+//
+// Like artifactInfo, for the task's last run.
 func (c *Client) LatestArtifactInfo(ctx context.Context, taskID, name string) (*ArtifactResponse, error) {
 	var out ArtifactResponse
 	if err := c.service.Do(ctx, client.Call{Name: "latestArtifactInfo", Verb: "GET", Path: "/task/" + client.Escape(taskID) + "/artifact-info/" + client.Escape(name), Out: &out}); err != nil {
@@ -562,6 +656,9 @@ func (c *Client) SignedLatestArtifactInfoURL(ctx context.Context, taskID, name s
 }
 
 // Artifact calls artifact: GET /task/<taskId>/runs/<runId>/artifact-content/<name>.
+//
+// Where the content of an artifact is, as JSON instead of a redirect. Links are
+// followed. An `error` artifact answers with its reason, and success.
 func (c *Client) Artifact(ctx context.Context, taskID, runID, name string) (*ArtifactContentResponse, error) {
 	var out ArtifactContentResponse
 	if err := c.service.Do(ctx, client.Call{Name: "artifact", Verb: "GET", Path: "/task/" + client.Escape(taskID) + "/runs/" + client.Escape(runID) + "/artifact-content/" + client.Escape(name), Out: &out}); err != nil {
@@ -581,6 +678,8 @@ func (c *Client) SignedArtifactURL(ctx context.Context, taskID, runID, name stri
 }
 
 // LatestArtifact calls latestArtifact: GET /task/<taskId>/artifact-content/<name>.
+//
+// Like artifact, for the task's last run.
 func (c *Client) LatestArtifact(ctx context.Context, taskID, name string) (*ArtifactContentResponse, error) {
 	var out ArtifactContentResponse
 	if err := c.service.Do(ctx, client.Call{Name: "latestArtifact", Verb: "GET", Path: "/task/" + client.Escape(taskID) + "/artifact-content/" + client.Escape(name), Out: &out}); err != nil {
@@ -611,6 +710,9 @@ func (q ListProvisionersQuery) encode() string {
 
 // ListProvisioners calls listProvisioners: GET /provisioners.
 //
+// The first parts of the names of all task queues that workers serve. Use
+// listTaskQueues.
+//
 // Deprecated: the API reference says so.
 func (c *Client) ListProvisioners(ctx context.Context, q ListProvisionersQuery) (*ListProvisionersResponse, error) {
 	var out ListProvisionersResponse
@@ -640,6 +742,8 @@ func (c *Client) SignedListProvisionersURL(ctx context.Context, q ListProvisione
 
 // GetProvisioner calls getProvisioner: GET /provisioners/<provisionerId>.
 //
+// When any task queue of a provisioner was last served.
+//
 // Deprecated: the API reference says so.
 func (c *Client) GetProvisioner(ctx context.Context, provisionerID string) (*ProvisionerResponse, error) {
 	var out ProvisionerResponse
@@ -661,6 +765,8 @@ func (c *Client) SignedGetProvisionerURL(ctx context.Context, provisionerID stri
 
 // PendingTasks calls pendingTasks: GET /pending/<taskQueueId>.
 //
+// How many tasks of a task queue wait for a worker; exact. Use taskQueueCounts.
+//
 // Deprecated: the API reference says so.
 func (c *Client) PendingTasks(ctx context.Context, taskQueueID string) (*PendingTasksResponse, error) {
 	var out PendingTasksResponse
@@ -681,6 +787,9 @@ func (c *Client) SignedPendingTasksURL(ctx context.Context, taskQueueID string, 
 }
 
 // TaskQueueCounts calls taskQueueCounts: GET /task-queues/<taskQueueId>/counts.
+//
+// How many tasks of a task queue wait for a worker, and how many workers are
+// at; exact.
 func (c *Client) TaskQueueCounts(ctx context.Context, taskQueueID string) (*TaskQueueCountsResponse, error) {
 	var out TaskQueueCountsResponse
 	if err := c.service.Do(ctx, client.Call{Name: "taskQueueCounts", Verb: "GET", Path: "/task-queues/" + client.Escape(taskQueueID) + "/counts", Out: &out}); err != nil {
@@ -710,6 +819,9 @@ func (q ListPendingTasksQuery) encode() string {
 }
 
 // ListPendingTasks calls listPendingTasks: GET /task-queues/<taskQueueId>/pending.
+//
+// The pending tasks of a task queue, in the order in which they became pending,
+// whatever their priority.
 //
 // It is experimental: it may change.
 func (c *Client) ListPendingTasks(ctx context.Context, taskQueueID string, q ListPendingTasksQuery) (*ListPendingTasksResponse, error) {
@@ -750,6 +862,9 @@ func (q ListClaimedTasksQuery) encode() string {
 
 // ListClaimedTasks calls listClaimedTasks: GET /task-queues/<taskQueueId>/claimed.
 //
+// The running tasks of a task queue and their workers, in the order in which
+// they were claimed.
+//
 // It is experimental: it may change.
 func (c *Client) ListClaimedTasks(ctx context.Context, taskQueueID string, q ListClaimedTasksQuery) (*ListClaimedTasksResponse, error) {
 	var out ListClaimedTasksResponse
@@ -789,6 +904,8 @@ func (q ListWorkerTypesQuery) encode() string {
 
 // ListWorkerTypes calls listWorkerTypes: GET /provisioners/<provisionerId>/worker-types.
 //
+// The task queues of a provisioner that workers serve. Use listTaskQueues.
+//
 // Deprecated: the API reference says so.
 func (c *Client) ListWorkerTypes(ctx context.Context, provisionerID string, q ListWorkerTypesQuery) (*ListWorkertypesResponse, error) {
 	var out ListWorkertypesResponse
@@ -817,6 +934,8 @@ func (c *Client) SignedListWorkerTypesURL(ctx context.Context, provisionerID str
 }
 
 // GetWorkerType calls getWorkerType: GET /provisioners/<provisionerId>/worker-types/<workerType>.
+//
+// When a task queue was last served. Use getTaskQueue.
 //
 // Deprecated: the API reference says so.
 func (c *Client) GetWorkerType(ctx context.Context, provisionerID, workerType string) (*WorkertypeResponse, error) {
@@ -848,6 +967,9 @@ func (q ListTaskQueuesQuery) encode() string {
 }
 
 // ListTaskQueues calls listTaskQueues: GET /task-queues.
+//
+// The task queues that workers serve, by name. One that no worker asked for
+// lately is not among them, even if it has tasks.
 func (c *Client) ListTaskQueues(ctx context.Context, q ListTaskQueuesQuery) (*ListTaskqueuesResponse, error) {
 	var out ListTaskqueuesResponse
 	if err := c.service.Do(ctx, client.Call{Name: "listTaskQueues", Verb: "GET", Path: "/task-queues", Query: q.encode(), Out: &out}); err != nil {
@@ -875,6 +997,9 @@ func (c *Client) SignedListTaskQueuesURL(ctx context.Context, q ListTaskQueuesQu
 }
 
 // GetTaskQueue calls getTaskQueue: GET /task-queues/<taskQueueId>.
+//
+// When a task queue was last served. The slash in its name must be written as
+// %2F.
 func (c *Client) GetTaskQueue(ctx context.Context, taskQueueID string) (*TaskqueueResponse, error) {
 	var out TaskqueueResponse
 	if err := c.service.Do(ctx, client.Call{Name: "getTaskQueue", Verb: "GET", Path: "/task-queues/" + client.Escape(taskQueueID), Out: &out}); err != nil {
@@ -906,6 +1031,10 @@ func (q ListWorkersQuery) encode() string {
 
 // ListWorkers calls listWorkers: GET /provisioners/<provisionerId>/worker-types/<workerType>/workers.
 //
+// The workers of a task queue that were seen lately or are in quarantine. With
+// `quarantined` only those that are, or are not. A page may be short; go on
+// until there is no continuationToken.
+//
 // Deprecated: the API reference says so.
 func (c *Client) ListWorkers(ctx context.Context, provisionerID, workerType string, q ListWorkersQuery) (*ListWorkersResponse, error) {
 	var out ListWorkersResponse
@@ -935,6 +1064,8 @@ func (c *Client) SignedListWorkersURL(ctx context.Context, provisionerID, worker
 
 // GetWorker calls getWorker: GET /provisioners/<provisionerId>/worker-types/<workerType>/workers/<workerGroup>/<workerId>.
 //
+// What is known of a worker, and the last 20 runs that it claimed.
+//
 // Deprecated: the API reference says so.
 func (c *Client) GetWorker(ctx context.Context, provisionerID, workerType, workerGroup, workerID string) (*WorkerResponse, error) {
 	var out WorkerResponse
@@ -956,6 +1087,9 @@ func (c *Client) SignedGetWorkerURL(ctx context.Context, provisionerID, workerTy
 
 // QuarantineWorker calls quarantineWorker: PUT /provisioners/<provisionerId>/worker-types/<workerType>/workers/<workerGroup>/<workerId>.
 //
+// Holds a worker back from new tasks until the given time; one in the past lets
+// it go. It may finish what it runs.
+//
 // It is experimental: it may change.
 func (c *Client) QuarantineWorker(ctx context.Context, provisionerID, workerType, workerGroup, workerID string, in *QuarantineWorkerRequest) (*WorkerResponse, error) {
 	var out WorkerResponse
@@ -967,6 +1101,9 @@ func (c *Client) QuarantineWorker(ctx context.Context, provisionerID, workerType
 
 // DeclareWorker calls declareWorker: PUT /provisioners/<provisionerId>/worker-types/<workerType>/<workerGroup>/<workerId>.
 //
+// Makes a worker and its task queue known until a given time, or longer if they
+// are known longer already.
+//
 // It is experimental: it may change.
 func (c *Client) DeclareWorker(ctx context.Context, provisionerID, workerType, workerGroup, workerID string, in *UpdateWorkerRequest) (*WorkerResponse, error) {
 	var out WorkerResponse
@@ -977,6 +1114,8 @@ func (c *Client) DeclareWorker(ctx context.Context, provisionerID, workerType, w
 }
 
 // Heartbeat calls heartbeat: GET /__heartbeat__.
+//
+// Answers with success when the service and what it stands on work.
 func (c *Client) Heartbeat(ctx context.Context) error {
 	return c.service.Do(ctx, client.Call{Name: "heartbeat", Verb: "GET", Path: "/__heartbeat__"})
 }

@@ -11,245 +11,436 @@ import (
 
 // ArtifactContentResponse is schemas/queue/v1/artifact-content-response.json.
 //
+// How to read the content of an artifact. Which form it takes follows from
+// `storageType`.
+//
 // It has 4 forms; each uses some of the fields.
 type ArtifactContentResponse struct {
+	// Temporary credentials that allow just what is needed in the object service.
 	Credentials *ObjectCredentials `json:"credentials,omitempty"`
-	Message     string             `json:"message,omitempty"`
-	Name        string             `json:"name,omitempty"`
-	Reason      string             `json:"reason,omitempty"`
+	// Why there is no content, for people.
+	Message string `json:"message,omitempty"`
+	// Name of the object.
+	Name string `json:"name,omitempty"`
+	// Why there is no content, in a word.
+	Reason string `json:"reason,omitempty"`
+	// How the artifact’s content is kept.
 	// One of: "s3", "object", "reference", "error".
 	StorageType string `json:"storageType"`
-	URL         string `json:"url,omitempty"`
+	// Signed URL of the content.
+	URL string `json:"url,omitempty"`
 }
 
 // ArtifactCreatedMessage is schemas/queue/v1/artifact-created-message.json.
+//
+// An artifact was created. Not sent while its content can still be uploaded.
 type ArtifactCreatedMessage struct {
-	Artifact    ArtifactCreatedMessageArtifact `json:"artifact"`
-	RunID       int                            `json:"runId"`
-	Status      TaskStatus                     `json:"status"`
-	Version     int                            `json:"version"`
-	WorkerGroup string                         `json:"workerGroup"`
-	WorkerID    string                         `json:"workerId"`
+	// The artifact that was created.
+	Artifact ArtifactCreatedMessageArtifact `json:"artifact"`
+	// Number of the run. A task’s first run is 0.
+	RunID int `json:"runId"`
+	// Where a task stands.
+	Status TaskStatus `json:"status"`
+	// Version of the message format.
+	Version int `json:"version"`
+	// Where the worker runs, for example a region or a data centre. Unique together
+	// with the worker ID.
+	WorkerGroup string `json:"workerGroup"`
+	// Name of the worker within its group.
+	WorkerID string `json:"workerId"`
 }
 
 // ArtifactCreatedMessageArtifact is schemas/queue/v1/artifact-created-message.json#/properties/artifact.
+//
+// The artifact that was created.
 type ArtifactCreatedMessageArtifact struct {
-	ContentType string      `json:"contentType"`
-	Expires     client.Time `json:"expires"`
-	Name        string      `json:"name"`
+	// Media type of the artifact, as `Content-Type` on download.
+	ContentType string `json:"contentType"`
+	// When the artifact is deleted.
+	Expires client.Time `json:"expires"`
+	// Name of the artifact within the run, such as `public/logs/live.log`.
+	Name string `json:"name"`
+	// How the artifact’s content is kept.
 	// One of: "reference", "link", "error", "object".
 	StorageType string `json:"storageType"`
 }
 
 // ArtifactResponse is schemas/queue/v1/artifact-response.json.
+//
+// What is known of an artifact, apart from its content.
 type ArtifactResponse struct {
-	ContentLength *int        `json:"contentLength,omitempty"`
-	ContentType   string      `json:"contentType"`
-	Expires       client.Time `json:"expires"`
-	Name          string      `json:"name"`
+	// Size in bytes of the content as it is stored.
+	ContentLength *int `json:"contentLength,omitempty"`
+	// Media type of the artifact, as `Content-Type` on download.
+	ContentType string `json:"contentType"`
+	// When the artifact is deleted.
+	Expires client.Time `json:"expires"`
+	// Name of the artifact within the run, such as `public/logs/live.log`.
+	Name string `json:"name"`
+	// How the artifact’s content is kept.
 	// One of: "s3", "object", "reference", "link", "error".
 	StorageType string `json:"storageType"`
 }
 
 // CancelTaskGroupResponse is schemas/queue/v1/cancel-task-group-response.json.
+//
+// What cancelling a task group did.
 type CancelTaskGroupResponse struct {
-	CancelledCount int      `json:"cancelledCount"`
-	TaskGroupID    string   `json:"taskGroupId"`
-	TaskGroupSize  int      `json:"taskGroupSize"`
-	TaskIDs        []string `json:"taskIds"`
+	// How many tasks this call cancelled.
+	CancelledCount int `json:"cancelledCount"`
+	// Slugid of the task group.
+	TaskGroupID string `json:"taskGroupId"`
+	// How many tasks the group has.
+	TaskGroupSize int `json:"taskGroupSize"`
+	// Slugids of the tasks that were cancelled.
+	TaskIDs []string `json:"taskIds"`
 }
 
 // ChangeTaskPriorityRequest is schemas/queue/v1/change-task-priority-request.json.
+//
+// The new priority of a task, or of all tasks of a group.
 type ChangeTaskPriorityRequest struct {
+	// Priority from now on.
 	// One of: "highest", "very-high", "high", "medium", "low", "very-low",
 	// "lowest".
 	NewPriority string `json:"newPriority"`
 }
 
 // ClaimWorkRequest is schemas/queue/v1/claim-work-request.json.
+//
+// A worker asks a task queue for tasks.
 type ClaimWorkRequest struct {
-	Tasks       int    `json:"tasks"`
+	// How many tasks the worker can take at most.
+	Tasks int `json:"tasks"`
+	// Where the worker runs, for example a region or a data centre. Unique together
+	// with the worker ID.
 	WorkerGroup string `json:"workerGroup"`
-	WorkerID    string `json:"workerId"`
+	// Name of the worker within its group.
+	WorkerID string `json:"workerId"`
 }
 
 // ClaimWorkResponse is schemas/queue/v1/claim-work-response.json.
+//
+// The tasks that the worker now has to run; none when none came up in time.
 type ClaimWorkResponse struct {
+	// Claims, at most as many as were asked for.
 	Tasks []ClaimWorkResponseTask `json:"tasks"`
 }
 
 // ClaimWorkResponseTask is schemas/queue/v1/claim-work-response.json#/properties/tasks/items.
 type ClaimWorkResponseTask struct {
+	// Temporary credentials that allow the run’s worker to work on the task. They
+	// end with the claim.
 	Credentials TaskCredentials `json:"credentials"`
-	RunID       int             `json:"runId"`
-	Status      TaskStatus      `json:"status"`
-	TakenUntil  client.Time     `json:"takenUntil"`
-	Task        Task            `json:"task"`
-	WorkerGroup string          `json:"workerGroup"`
-	WorkerID    string          `json:"workerId"`
+	// Number of the run. A task’s first run is 0.
+	RunID int `json:"runId"`
+	// Where a task stands.
+	Status TaskStatus `json:"status"`
+	// When the claim ends unless it is renewed.
+	TakenUntil client.Time `json:"takenUntil"`
+	// The definition of a task, as it was created, with all defaults. It never
+	// changes.
+	Task Task `json:"task"`
+	// Where the worker runs, for example a region or a data centre. Unique together
+	// with the worker ID.
+	WorkerGroup string `json:"workerGroup"`
+	// Name of the worker within its group.
+	WorkerID string `json:"workerId"`
 }
 
 // CreateTaskRequest is schemas/queue/v1/create-task-request.json.
+//
+// A task to create. What is left out takes its default, and the task keeps the
+// result unchanged.
 type CreateTaskRequest struct {
-	Created      client.Time     `json:"created"`
-	Deadline     client.Time     `json:"deadline"`
-	Dependencies []string        `json:"dependencies,omitzero"`
-	Expires      client.Time     `json:"expires,omitzero"`
-	Extra        json.RawMessage `json:"extra,omitzero"`
-	Metadata     TaskMetadata    `json:"metadata"`
-	Payload      json.RawMessage `json:"payload"`
+	// When the task was created. May differ by 15 minutes from the time at the
+	// server.
+	Created client.Time `json:"created"`
+	// When the task is given up, if it is not resolved by then; at most 5 days
+	// ahead.
+	Deadline client.Time `json:"deadline"`
+	// Slugids of the tasks that must be resolved before this one may run. The task
+	// itself may be among them, and then waits to be scheduled.
+	Dependencies []string `json:"dependencies,omitzero"`
+	// When the task is deleted, with its artifacts; by default a year after the
+	// deadline.
+	Expires client.Time `json:"expires,omitzero"`
+	// Anything that others than the queue and the worker want to know.
+	Extra json.RawMessage `json:"extra,omitzero"`
+	// For people, who want to know what a task is.
+	Metadata TaskMetadata `json:"metadata"`
+	// What to run, in the terms of the worker that serves the task queue.
+	Payload json.RawMessage `json:"payload"`
+	// Within a task queue, tasks of higher priority run first.
 	// One of: "highest", "very-high", "high", "medium", "low", "very-low",
 	// "lowest".
-	Priority      string `json:"priority,omitempty"`
-	ProjectID     string `json:"projectId,omitempty"`
+	Priority string `json:"priority,omitempty"`
+	// Project that the task belongs to. Scopes can be granted by project.
+	ProjectID string `json:"projectId,omitempty"`
+	// First part of the task queue’s name.
 	ProvisionerID string `json:"provisionerId,omitempty"`
+	// How the dependencies must be resolved: all of them completed, or resolved in
+	// any way.
 	// One of: "all-completed", "all-resolved".
-	Requires    string            `json:"requires,omitempty"`
-	Retries     *int              `json:"retries,omitempty"`
-	Routes      []string          `json:"routes,omitzero"`
-	SchedulerID string            `json:"schedulerId,omitempty"`
-	Scopes      []string          `json:"scopes,omitzero"`
-	Tags        map[string]string `json:"tags,omitzero"`
-	TaskGroupID string            `json:"taskGroupId,omitempty"`
-	TaskQueueID string            `json:"taskQueueId,omitempty"`
-	WorkerType  string            `json:"workerType,omitempty"`
+	Requires string `json:"requires,omitempty"`
+	// How often to try again when a worker is lost.
+	Retries *int `json:"retries,omitempty"`
+	// Routing keys that messages about the task are also sent to, prefixed with
+	// `route.`.
+	Routes []string `json:"routes,omitzero"`
+	// Who is responsible for the task group. All tasks of a group have the same
+	// scheduler.
+	SchedulerID string `json:"schedulerId,omitempty"`
+	// What the task is allowed to do. Its creator must be allowed as much.
+	Scopes []string `json:"scopes,omitzero"`
+	// Labels, for finding tasks and for those who receive messages.
+	Tags map[string]string `json:"tags,omitzero"`
+	// Slugid of the group that the task belongs to; its own taskId by default.
+	TaskGroupID string `json:"taskGroupId,omitempty"`
+	// Name of the queue that the task waits in: `<provisionerId>/<workerType>`.
+	TaskQueueID string `json:"taskQueueId,omitempty"`
+	// Second part of the task queue’s name.
+	WorkerType string `json:"workerType,omitempty"`
 }
 
 // FinishArtifactRequest is schemas/queue/v1/finish-artifact-request.json.
+//
+// Says that all of an artifact’s content is uploaded.
 type FinishArtifactRequest struct {
+	// The `uploadId` that creating the artifact returned.
 	UploadID string `json:"uploadId"`
 }
 
 // GetArtifactResponse is schemas/queue/v1/get-artifact-response.json.
+//
+// Sent with the redirect to an artifact, for clients that do not follow it.
 type GetArtifactResponse struct {
+	// How the artifact’s content is kept.
 	StorageType string `json:"storageType"`
-	URL         string `json:"url"`
+	// Where to find the content; the same as the `Location` header.
+	URL string `json:"url"`
 }
 
 // ListArtifactsResponse is schemas/queue/v1/list-artifacts-response.json.
+//
+// A page of the artifacts of a run.
 type ListArtifactsResponse struct {
-	Artifacts         []ArtifactResponse `json:"artifacts"`
-	ContinuationToken string             `json:"continuationToken,omitempty"`
+	// The artifacts, by name.
+	Artifacts []ArtifactResponse `json:"artifacts"`
+	// Present when there is more. Give it back as the query parameter
+	// `continuationToken` to read the next page.
+	ContinuationToken string `json:"continuationToken,omitempty"`
 }
 
 // ListClaimedTasksResponse is schemas/queue/v1/list-claimed-tasks-response.json.
+//
+// A page of the tasks that workers of a task queue hold.
 type ListClaimedTasksResponse struct {
-	ContinuationToken string                         `json:"continuationToken,omitempty"`
-	Tasks             []ListClaimedTasksResponseTask `json:"tasks"`
+	// Present when there is more. Give it back as the query parameter
+	// `continuationToken` to read the next page.
+	ContinuationToken string `json:"continuationToken,omitempty"`
+	// The tasks, in the order of the listing.
+	Tasks []ListClaimedTasksResponseTask `json:"tasks"`
 }
 
 // ListClaimedTasksResponseTask is schemas/queue/v1/list-claimed-tasks-response.json#/properties/tasks/items.
 type ListClaimedTasksResponseTask struct {
-	Claimed     client.Time `json:"claimed"`
-	RunID       int         `json:"runId"`
-	Task        Task        `json:"task"`
-	TaskID      string      `json:"taskId"`
-	WorkerGroup string      `json:"workerGroup"`
-	WorkerID    string      `json:"workerId"`
+	// When the worker got the task.
+	Claimed client.Time `json:"claimed"`
+	// Number of the run. A task’s first run is 0.
+	RunID int `json:"runId"`
+	// The definition of a task, as it was created, with all defaults. It never
+	// changes.
+	Task Task `json:"task"`
+	// Slugid of the task.
+	TaskID string `json:"taskId"`
+	// Where the worker runs, for example a region or a data centre. Unique together
+	// with the worker ID.
+	WorkerGroup string `json:"workerGroup"`
+	// Name of the worker within its group.
+	WorkerID string `json:"workerId"`
 }
 
 // ListDependentTasksResponse is schemas/queue/v1/list-dependent-tasks-response.json.
+//
+// A page of the tasks that depend on a task.
 type ListDependentTasksResponse struct {
-	ContinuationToken string                    `json:"continuationToken,omitempty"`
-	TaskID            string                    `json:"taskId"`
-	Tasks             []TaskDefinitionAndStatus `json:"tasks"`
+	// Present when there is more. Give it back as the query parameter
+	// `continuationToken` to read the next page.
+	ContinuationToken string `json:"continuationToken,omitempty"`
+	// Slugid of the task that they depend on.
+	TaskID string `json:"taskId"`
+	// The dependent tasks.
+	Tasks []TaskDefinitionAndStatus `json:"tasks"`
 }
 
 // ListPendingTasksResponse is schemas/queue/v1/list-pending-tasks-response.json.
+//
+// A page of the tasks that wait in a task queue.
 type ListPendingTasksResponse struct {
-	ContinuationToken string                         `json:"continuationToken,omitempty"`
-	Tasks             []ListPendingTasksResponseTask `json:"tasks"`
+	// Present when there is more. Give it back as the query parameter
+	// `continuationToken` to read the next page.
+	ContinuationToken string `json:"continuationToken,omitempty"`
+	// The tasks, in the order of the listing.
+	Tasks []ListPendingTasksResponseTask `json:"tasks"`
 }
 
 // ListPendingTasksResponseTask is schemas/queue/v1/list-pending-tasks-response.json#/properties/tasks/items.
 type ListPendingTasksResponseTask struct {
+	// When the run began to wait.
 	Inserted client.Time `json:"inserted"`
-	RunID    int         `json:"runId"`
-	Task     Task        `json:"task"`
-	TaskID   string      `json:"taskId"`
+	// Number of the run. A task’s first run is 0.
+	RunID int `json:"runId"`
+	// The definition of a task, as it was created, with all defaults. It never
+	// changes.
+	Task Task `json:"task"`
+	// Slugid of the task.
+	TaskID string `json:"taskId"`
 }
 
 // ListProvisionersResponse is schemas/queue/v1/list-provisioners-response.json.
+//
+// A page of provisioners. Kept for old clients; task queues have taken their
+// place.
 type ListProvisionersResponse struct {
-	ContinuationToken string                                `json:"continuationToken,omitempty"`
-	Provisioners      []ListProvisionersResponseProvisioner `json:"provisioners"`
+	// Present when there is more. Give it back as the query parameter
+	// `continuationToken` to read the next page.
+	ContinuationToken string `json:"continuationToken,omitempty"`
+	// The provisioners, by name.
+	Provisioners []ListProvisionersResponseProvisioner `json:"provisioners"`
 }
 
 // ListProvisionersResponseProvisioner is schemas/queue/v1/list-provisioners-response.json#/properties/provisioners/items.
 type ListProvisionersResponseProvisioner struct {
-	Description    string      `json:"description"`
-	Expires        client.Time `json:"expires"`
+	// What this is for, as Markdown.
+	Description string `json:"description"`
+	// When this is forgotten.
+	Expires client.Time `json:"expires"`
+	// When this was last seen at work, to about half an hour.
 	LastDateActive client.Time `json:"lastDateActive"`
-	ProvisionerID  string      `json:"provisionerId"`
+	// First part of the task queue’s name.
+	ProvisionerID string `json:"provisionerId"`
+	// How far this can be relied on; chosen by its operators, without effect.
 	// One of: "experimental", "stable", "deprecated".
 	Stability string `json:"stability"`
 }
 
 // ListTaskGroupResponse is schemas/queue/v1/list-task-group-response.json.
+//
+// A page of the tasks of a task group.
 type ListTaskGroupResponse struct {
-	ContinuationToken string                    `json:"continuationToken,omitempty"`
-	Expires           client.Time               `json:"expires"`
-	SchedulerID       string                    `json:"schedulerId"`
-	Sealed            client.Time               `json:"sealed,omitzero"`
-	TaskGroupID       string                    `json:"taskGroupId"`
-	Tasks             []TaskDefinitionAndStatus `json:"tasks"`
+	// Present when there is more. Give it back as the query parameter
+	// `continuationToken` to read the next page.
+	ContinuationToken string `json:"continuationToken,omitempty"`
+	// When the last of the group’s tasks is deleted.
+	Expires client.Time `json:"expires"`
+	// Who is responsible for the task group. All tasks of a group have the same
+	// scheduler.
+	SchedulerID string `json:"schedulerId"`
+	// When the task group was sealed. A sealed group takes no more tasks.
+	Sealed client.Time `json:"sealed,omitzero"`
+	// Slugid of the task group.
+	TaskGroupID string `json:"taskGroupId"`
+	// The tasks, in the order of the listing.
+	Tasks []TaskDefinitionAndStatus `json:"tasks"`
 }
 
 // ListTaskqueuesResponse is schemas/queue/v1/list-taskqueues-response.json.
+//
+// A page of task queues.
 type ListTaskqueuesResponse struct {
-	ContinuationToken string                            `json:"continuationToken,omitempty"`
-	TaskQueues        []ListTaskqueuesResponseTaskQueue `json:"taskQueues"`
+	// Present when there is more. Give it back as the query parameter
+	// `continuationToken` to read the next page.
+	ContinuationToken string `json:"continuationToken,omitempty"`
+	// The task queues, by name.
+	TaskQueues []ListTaskqueuesResponseTaskQueue `json:"taskQueues"`
 }
 
 // ListTaskqueuesResponseTaskQueue is schemas/queue/v1/list-taskqueues-response.json#/properties/taskQueues/items.
 type ListTaskqueuesResponseTaskQueue struct {
-	Description    string      `json:"description"`
-	Expires        client.Time `json:"expires"`
+	// What this is for, as Markdown.
+	Description string `json:"description"`
+	// When this is forgotten.
+	Expires client.Time `json:"expires"`
+	// When this was last seen at work, to about half an hour.
 	LastDateActive client.Time `json:"lastDateActive"`
+	// How far this can be relied on; chosen by its operators, without effect.
 	// One of: "experimental", "stable", "deprecated".
-	Stability   string `json:"stability"`
+	Stability string `json:"stability"`
+	// Name of the queue that the task waits in: `<provisionerId>/<workerType>`.
 	TaskQueueID string `json:"taskQueueId"`
 }
 
 // ListWorkersResponse is schemas/queue/v1/list-workers-response.json.
+//
+// A page of the workers of a task queue.
 type ListWorkersResponse struct {
-	ContinuationToken string                      `json:"continuationToken,omitempty"`
-	Workers           []ListWorkersResponseWorker `json:"workers"`
+	// Present when there is more. Give it back as the query parameter
+	// `continuationToken` to read the next page.
+	ContinuationToken string `json:"continuationToken,omitempty"`
+	// The workers, by group and name.
+	Workers []ListWorkersResponseWorker `json:"workers"`
 }
 
 // ListWorkersResponseWorker is schemas/queue/v1/list-workers-response.json#/properties/workers/items.
 type ListWorkersResponseWorker struct {
-	FirstClaim      client.Time `json:"firstClaim"`
-	LastDateActive  client.Time `json:"lastDateActive,omitzero"`
-	LatestTask      *TaskRun    `json:"latestTask,omitempty"`
+	// When the worker first asked for work.
+	FirstClaim client.Time `json:"firstClaim"`
+	// When this was last seen at work, to about half an hour.
+	LastDateActive client.Time `json:"lastDateActive,omitzero"`
+	// Names one run of a task.
+	LatestTask *TaskRun `json:"latestTask,omitempty"`
+	// Until when the worker is given no work. Absent, or in the past, when it is
+	// not held back.
 	QuarantineUntil client.Time `json:"quarantineUntil,omitzero"`
-	WorkerGroup     string      `json:"workerGroup"`
-	WorkerID        string      `json:"workerId"`
+	// Where the worker runs, for example a region or a data centre. Unique together
+	// with the worker ID.
+	WorkerGroup string `json:"workerGroup"`
+	// Name of the worker within its group.
+	WorkerID string `json:"workerId"`
 }
 
 // ListWorkertypesResponse is schemas/queue/v1/list-workertypes-response.json.
+//
+// A page of a provisioner’s worker types. Kept for old clients; task queues
+// have taken their place.
 type ListWorkertypesResponse struct {
-	ContinuationToken string                              `json:"continuationToken,omitempty"`
-	WorkerTypes       []ListWorkertypesResponseWorkerType `json:"workerTypes"`
+	// Present when there is more. Give it back as the query parameter
+	// `continuationToken` to read the next page.
+	ContinuationToken string `json:"continuationToken,omitempty"`
+	// The worker types, by name.
+	WorkerTypes []ListWorkertypesResponseWorkerType `json:"workerTypes"`
 }
 
 // ListWorkertypesResponseWorkerType is schemas/queue/v1/list-workertypes-response.json#/properties/workerTypes/items.
 type ListWorkertypesResponseWorkerType struct {
-	Description    string      `json:"description"`
-	Expires        client.Time `json:"expires"`
+	// What this is for, as Markdown.
+	Description string `json:"description"`
+	// When this is forgotten.
+	Expires client.Time `json:"expires"`
+	// When this was last seen at work, to about half an hour.
 	LastDateActive client.Time `json:"lastDateActive"`
-	ProvisionerID  string      `json:"provisionerId"`
+	// First part of the task queue’s name.
+	ProvisionerID string `json:"provisionerId"`
+	// How far this can be relied on; chosen by its operators, without effect.
 	// One of: "experimental", "stable", "deprecated".
-	Stability   string `json:"stability"`
+	Stability string `json:"stability"`
+	// Name of the queue that the task waits in: `<provisionerId>/<workerType>`.
 	TaskQueueID string `json:"taskQueueId"`
-	WorkerType  string `json:"workerType"`
+	// Second part of the task queue’s name.
+	WorkerType string `json:"workerType"`
 }
 
 // ObjectCredentials is schemas/queue/v1/object-credentials.json.
+//
+// Temporary credentials that allow just what is needed in the object service.
 type ObjectCredentials struct {
+	// Access token of the client.
 	AccessToken string `json:"accessToken"`
+	// Certificate of the temporary credentials, as JSON text.
 	Certificate string `json:"certificate"`
-	ClientID    string `json:"clientId"`
+	// Client to act as.
+	ClientID string `json:"clientId"`
 }
 
 // String hides the secret.
@@ -264,119 +455,218 @@ func (ObjectCredentials) LogValue() slog.Value {
 }
 
 // PendingTasksResponse is schemas/queue/v1/pending-tasks-response.json.
+//
+// How many tasks wait in a task queue.
 type PendingTasksResponse struct {
-	PendingTasks  int    `json:"pendingTasks"`
+	// How many tasks wait for a worker.
+	PendingTasks int `json:"pendingTasks"`
+	// First part of the task queue’s name.
 	ProvisionerID string `json:"provisionerId"`
-	TaskQueueID   string `json:"taskQueueId"`
-	WorkerType    string `json:"workerType"`
+	// Name of the queue that the task waits in: `<provisionerId>/<workerType>`.
+	TaskQueueID string `json:"taskQueueId"`
+	// Second part of the task queue’s name.
+	WorkerType string `json:"workerType"`
 }
 
 // PostArtifactRequest is schemas/queue/v1/post-artifact-request.json.
 //
+// An artifact to create. Which form it takes follows from `storageType`.
+//
 // It has 5 forms; each uses some of the fields.
 type PostArtifactRequest struct {
-	Artifact      string      `json:"artifact,omitempty"`
-	ContentLength *int        `json:"contentLength,omitempty"`
-	ContentType   string      `json:"contentType,omitempty"`
-	Expires       client.Time `json:"expires"`
-	Message       string      `json:"message,omitempty"`
+	// Name of the artifact that this stands for.
+	Artifact string `json:"artifact,omitempty"`
+	// Size in bytes of the content as it is stored.
+	ContentLength *int `json:"contentLength,omitempty"`
+	// Media type of the artifact, as `Content-Type` on download.
+	ContentType string `json:"contentType,omitempty"`
+	// When the artifact is deleted.
+	Expires client.Time `json:"expires"`
+	// Why there is no content, for people.
+	Message string `json:"message,omitempty"`
+	// Why there is no content, in a word.
 	// One of: "file-missing-on-worker", "invalid-resource-on-worker",
 	// "too-large-file-on-worker", "file-not-readable-on-worker".
 	Reason string `json:"reason,omitempty"`
+	// How the artifact’s content is kept.
 	// One of: "s3", "object", "reference", "link", "error".
 	StorageType string `json:"storageType"`
-	URL         string `json:"url,omitempty"`
+	// Where to find the content.
+	URL string `json:"url,omitempty"`
 }
 
 // PostArtifactResponse is schemas/queue/v1/post-artifact-response.json.
 //
+// What the worker has to do next. Which form it takes follows from
+// `storageType`.
+//
 // It has 5 forms; each uses some of the fields.
 type PostArtifactResponse struct {
-	ContentType string             `json:"contentType,omitempty"`
+	// `Content-Type` to send.
+	ContentType string `json:"contentType,omitempty"`
+	// Temporary credentials that allow just what is needed in the object service.
 	Credentials *ObjectCredentials `json:"credentials,omitempty"`
-	Expires     client.Time        `json:"expires,omitzero"`
-	Name        string             `json:"name,omitempty"`
-	ProjectID   string             `json:"projectId,omitempty"`
-	PutURL      string             `json:"putUrl,omitempty"`
+	// When the URL stops working.
+	Expires client.Time `json:"expires,omitzero"`
+	// Name of the object.
+	Name string `json:"name,omitempty"`
+	// Project that the object belongs to.
+	ProjectID string `json:"projectId,omitempty"`
+	// Signed URL to send the content to.
+	PutURL string `json:"putUrl,omitempty"`
+	// How the artifact’s content is kept.
 	// One of: "s3", "object", "reference", "link", "error".
 	StorageType string `json:"storageType"`
-	UploadID    string `json:"uploadId,omitempty"`
+	// Slugid of this upload. Give it back to `finishArtifact`.
+	UploadID string `json:"uploadId,omitempty"`
 }
 
 // ProvisionerResponse is schemas/queue/v1/provisioner-response.json.
+//
+// A group of task queues. Kept for old clients; task queues have taken its
+// place.
 type ProvisionerResponse struct {
-	Description    string      `json:"description"`
-	Expires        client.Time `json:"expires"`
+	// What this is for, as Markdown.
+	Description string `json:"description"`
+	// When this is forgotten.
+	Expires client.Time `json:"expires"`
+	// When this was last seen at work, to about half an hour.
 	LastDateActive client.Time `json:"lastDateActive"`
-	ProvisionerID  string      `json:"provisionerId"`
+	// First part of the task queue’s name.
+	ProvisionerID string `json:"provisionerId"`
+	// How far this can be relied on; chosen by its operators, without effect.
 	// One of: "experimental", "stable", "deprecated".
 	Stability string `json:"stability"`
 }
 
 // QuarantineWorkerRequest is schemas/queue/v1/quarantine-worker-request.json.
+//
+// Gives a worker no more work for a while, or work again.
 type QuarantineWorkerRequest struct {
-	QuarantineInfo  string      `json:"quarantineInfo,omitempty"`
+	// Why, for those who look at the worker later.
+	QuarantineInfo string `json:"quarantineInfo,omitempty"`
+	// Until when the worker gets no work. A time in the past ends a quarantine.
 	QuarantineUntil client.Time `json:"quarantineUntil"`
 }
 
 // Task is schemas/queue/v1/task.json.
+//
+// The definition of a task, as it was created, with all defaults. It never
+// changes.
 type Task struct {
-	Created      client.Time     `json:"created"`
-	Deadline     client.Time     `json:"deadline"`
-	Dependencies []string        `json:"dependencies"`
-	Expires      client.Time     `json:"expires,omitzero"`
-	Extra        json.RawMessage `json:"extra"`
-	Metadata     TaskMetadata    `json:"metadata"`
-	Payload      json.RawMessage `json:"payload"`
+	// When the task was created, as its creator says.
+	Created client.Time `json:"created"`
+	// When the task is given up, if it is not resolved by then; at most 5 days
+	// after `created`.
+	Deadline client.Time `json:"deadline"`
+	// Slugids of the tasks that must be resolved before this one may run. The task
+	// itself may be among them, and then waits to be scheduled.
+	Dependencies []string `json:"dependencies"`
+	// When the task is deleted, with its artifacts; by default a year after the
+	// deadline.
+	Expires client.Time `json:"expires,omitzero"`
+	// Anything that others than the queue and the worker want to know.
+	Extra json.RawMessage `json:"extra"`
+	// For people, who want to know what a task is.
+	Metadata TaskMetadata `json:"metadata"`
+	// What to run, in the terms of the worker that serves the task queue.
+	Payload json.RawMessage `json:"payload"`
+	// Within a task queue, tasks of higher priority run first.
 	// One of: "highest", "very-high", "high", "medium", "low", "very-low",
 	// "lowest".
-	Priority      string `json:"priority"`
-	ProjectID     string `json:"projectId,omitempty"`
+	Priority string `json:"priority"`
+	// Project that the task belongs to. Scopes can be granted by project.
+	ProjectID string `json:"projectId,omitempty"`
+	// First part of the task queue’s name.
 	ProvisionerID string `json:"provisionerId"`
+	// How the dependencies must be resolved: all of them completed, or resolved in
+	// any way.
 	// One of: "all-completed", "all-resolved".
-	Requires    string            `json:"requires"`
-	Retries     int               `json:"retries"`
-	Routes      []string          `json:"routes"`
-	SchedulerID string            `json:"schedulerId"`
-	Scopes      []string          `json:"scopes"`
-	Tags        map[string]string `json:"tags"`
-	TaskGroupID string            `json:"taskGroupId"`
-	TaskQueueID string            `json:"taskQueueId"`
-	WorkerType  string            `json:"workerType"`
+	Requires string `json:"requires"`
+	// How often to try again when a worker is lost.
+	Retries int `json:"retries"`
+	// Routing keys that messages about the task are also sent to, prefixed with
+	// `route.`.
+	Routes []string `json:"routes"`
+	// Who is responsible for the task group. All tasks of a group have the same
+	// scheduler.
+	SchedulerID string `json:"schedulerId"`
+	// What the task is allowed to do. Its creator must be allowed as much.
+	Scopes []string `json:"scopes"`
+	// Labels, for finding tasks and for those who receive messages.
+	Tags map[string]string `json:"tags"`
+	// Slugid of the group that the task belongs to; its own taskId by default.
+	TaskGroupID string `json:"taskGroupId"`
+	// Name of the queue that the task waits in: `<provisionerId>/<workerType>`.
+	TaskQueueID string `json:"taskQueueId"`
+	// Second part of the task queue’s name.
+	WorkerType string `json:"workerType"`
 }
 
 // TaskClaimRequest is schemas/queue/v1/task-claim-request.json.
+//
+// The worker that claims a run.
 type TaskClaimRequest struct {
+	// Where the worker runs, for example a region or a data centre. Unique together
+	// with the worker ID.
 	WorkerGroup string `json:"workerGroup"`
-	WorkerID    string `json:"workerId"`
+	// Name of the worker within its group.
+	WorkerID string `json:"workerId"`
 }
 
 // TaskClaimResponse is schemas/queue/v1/task-claim-response.json.
+//
+// A run that the worker now has to work on.
 type TaskClaimResponse struct {
+	// Temporary credentials that allow the run’s worker to work on the task. They
+	// end with the claim.
 	Credentials TaskCredentials `json:"credentials"`
-	RunID       int             `json:"runId"`
-	Status      TaskStatus      `json:"status"`
-	TakenUntil  client.Time     `json:"takenUntil"`
-	Task        Task            `json:"task"`
-	WorkerGroup string          `json:"workerGroup"`
-	WorkerID    string          `json:"workerId"`
+	// Number of the run. A task’s first run is 0.
+	RunID int `json:"runId"`
+	// Where a task stands.
+	Status TaskStatus `json:"status"`
+	// When the claim ends unless it is renewed.
+	TakenUntil client.Time `json:"takenUntil"`
+	// The definition of a task, as it was created, with all defaults. It never
+	// changes.
+	Task Task `json:"task"`
+	// Where the worker runs, for example a region or a data centre. Unique together
+	// with the worker ID.
+	WorkerGroup string `json:"workerGroup"`
+	// Name of the worker within its group.
+	WorkerID string `json:"workerId"`
 }
 
 // TaskCompletedMessage is schemas/queue/v1/task-completed-message.json.
+//
+// A run ended well, and its task is resolved.
 type TaskCompletedMessage struct {
-	RunID       int                  `json:"runId"`
-	Status      TaskStatus           `json:"status"`
-	Task        *TaskPulseDefinition `json:"task,omitempty"`
-	Version     int                  `json:"version"`
-	WorkerGroup string               `json:"workerGroup"`
-	WorkerID    string               `json:"workerId"`
+	// Number of the run. A task’s first run is 0.
+	RunID int `json:"runId"`
+	// Where a task stands.
+	Status TaskStatus `json:"status"`
+	// What messages tell of a task’s definition.
+	Task *TaskPulseDefinition `json:"task,omitempty"`
+	// Version of the message format.
+	Version int `json:"version"`
+	// Where the worker runs, for example a region or a data centre. Unique together
+	// with the worker ID.
+	WorkerGroup string `json:"workerGroup"`
+	// Name of the worker within its group.
+	WorkerID string `json:"workerId"`
 }
 
 // TaskCredentials is schemas/queue/v1/task-credentials.json.
+//
+// Temporary credentials that allow the run’s worker to work on the task. They
+// end with the claim.
 type TaskCredentials struct {
+	// Access token of the client.
 	AccessToken string `json:"accessToken"`
+	// Certificate of the temporary credentials, as JSON text.
 	Certificate string `json:"certificate"`
-	ClientID    string `json:"clientId"`
+	// Client to act as.
+	ClientID string `json:"clientId"`
 }
 
 // String hides the secret.
@@ -391,278 +681,486 @@ func (TaskCredentials) LogValue() slog.Value {
 }
 
 // TaskDefinedMessage is schemas/queue/v1/task-defined-message.json.
+//
+// A task was created. Whether it is pending or waits for others is another
+// matter.
 type TaskDefinedMessage struct {
-	Status  TaskStatus           `json:"status"`
-	Task    *TaskPulseDefinition `json:"task,omitempty"`
-	Version int                  `json:"version"`
+	// Where a task stands.
+	Status TaskStatus `json:"status"`
+	// What messages tell of a task’s definition.
+	Task *TaskPulseDefinition `json:"task,omitempty"`
+	// Version of the message format.
+	Version int `json:"version"`
 }
 
 // TaskDefinitionAndStatus is schemas/queue/v1/task-definition-and-status.json.
+//
+// A task’s definition and its present status.
 type TaskDefinitionAndStatus struct {
+	// Where a task stands.
 	Status TaskStatus `json:"status"`
-	Task   Task       `json:"task"`
+	// The definition of a task, as it was created, with all defaults. It never
+	// changes.
+	Task Task `json:"task"`
 }
 
 // TaskExceptionMessage is schemas/queue/v1/task-exception-message.json.
+//
+// A task was resolved without having run to its end. Run and worker are absent
+// if there never was a run.
 type TaskExceptionMessage struct {
-	RunID       *int                 `json:"runId,omitempty"`
-	Status      TaskStatus           `json:"status"`
-	Task        *TaskPulseDefinition `json:"task,omitempty"`
-	Version     int                  `json:"version"`
-	WorkerGroup string               `json:"workerGroup,omitempty"`
-	WorkerID    string               `json:"workerId,omitempty"`
+	// Number of the run. A task’s first run is 0.
+	RunID *int `json:"runId,omitempty"`
+	// Where a task stands.
+	Status TaskStatus `json:"status"`
+	// What messages tell of a task’s definition.
+	Task *TaskPulseDefinition `json:"task,omitempty"`
+	// Version of the message format.
+	Version int `json:"version"`
+	// Where the worker runs, for example a region or a data centre. Unique together
+	// with the worker ID.
+	WorkerGroup string `json:"workerGroup,omitempty"`
+	// Name of the worker within its group.
+	WorkerID string `json:"workerId,omitempty"`
 }
 
 // TaskExceptionRequest is schemas/queue/v1/task-exception-request.json.
+//
+// Why a run cannot be brought to its end.
 type TaskExceptionRequest struct {
+	// What went wrong. After `worker-shutdown` and `intermittent-task` the task is
+	// tried again while it has retries left.
 	// One of: "worker-shutdown", "malformed-payload", "resource-unavailable",
 	// "internal-error", "intermittent-task".
 	Reason string `json:"reason"`
 }
 
 // TaskFailedMessage is schemas/queue/v1/task-failed-message.json.
+//
+// A run ended, and reported that its task failed.
 type TaskFailedMessage struct {
-	RunID       int                  `json:"runId"`
-	Status      TaskStatus           `json:"status"`
-	Task        *TaskPulseDefinition `json:"task,omitempty"`
-	Version     int                  `json:"version"`
-	WorkerGroup string               `json:"workerGroup"`
-	WorkerID    string               `json:"workerId"`
+	// Number of the run. A task’s first run is 0.
+	RunID int `json:"runId"`
+	// Where a task stands.
+	Status TaskStatus `json:"status"`
+	// What messages tell of a task’s definition.
+	Task *TaskPulseDefinition `json:"task,omitempty"`
+	// Version of the message format.
+	Version int `json:"version"`
+	// Where the worker runs, for example a region or a data centre. Unique together
+	// with the worker ID.
+	WorkerGroup string `json:"workerGroup"`
+	// Name of the worker within its group.
+	WorkerID string `json:"workerId"`
 }
 
 // TaskGroupChangedMessage is schemas/queue/v1/task-group-changed-message.json.
+//
+// All tasks of the group are resolved, or the group was sealed.
 type TaskGroupChangedMessage struct {
-	Expires     client.Time `json:"expires"`
-	SchedulerID string      `json:"schedulerId"`
-	Sealed      client.Time `json:"sealed,omitzero"`
-	TaskGroupID string      `json:"taskGroupId"`
-	Version     int         `json:"version"`
+	// When the last of the group’s tasks is deleted.
+	Expires client.Time `json:"expires"`
+	// Who is responsible for the task group. All tasks of a group have the same
+	// scheduler.
+	SchedulerID string `json:"schedulerId"`
+	// When the task group was sealed. A sealed group takes no more tasks.
+	Sealed client.Time `json:"sealed,omitzero"`
+	// Slugid of the task group.
+	TaskGroupID string `json:"taskGroupId"`
+	// Version of the message format.
+	Version int `json:"version"`
 }
 
 // TaskGroupPriorityChangeResponse is schemas/queue/v1/task-group-priority-change-response.json.
+//
+// What changing the priority of a task group did.
 type TaskGroupPriorityChangeResponse struct {
+	// Priority from now on.
 	// One of: "highest", "very-high", "high", "medium", "low", "very-low",
 	// "lowest".
-	NewPriority   string   `json:"newPriority"`
-	SchedulerID   string   `json:"schedulerId"`
-	TaskGroupID   string   `json:"taskGroupId"`
-	TaskIDs       []string `json:"taskIds"`
-	TasksAffected int      `json:"tasksAffected"`
+	NewPriority string `json:"newPriority"`
+	// Who is responsible for the task group. All tasks of a group have the same
+	// scheduler.
+	SchedulerID string `json:"schedulerId"`
+	// Slugid of the task group.
+	TaskGroupID string `json:"taskGroupId"`
+	// Slugids of the tasks that have the new priority.
+	TaskIDs []string `json:"taskIds"`
+	// How many tasks have the new priority.
+	TasksAffected int `json:"tasksAffected"`
 }
 
 // TaskGroupPriorityChangedMessage is schemas/queue/v1/task-group-priority-changed-message.json.
+//
+// The unresolved tasks of a group got another priority.
 type TaskGroupPriorityChangedMessage struct {
+	// Priority from now on.
 	// One of: "highest", "very-high", "high", "medium", "low", "very-low",
 	// "lowest".
-	NewPriority   string `json:"newPriority"`
-	SchedulerID   string `json:"schedulerId"`
-	TaskGroupID   string `json:"taskGroupId"`
-	TasksAffected int    `json:"tasksAffected"`
-	Version       int    `json:"version"`
+	NewPriority string `json:"newPriority"`
+	// Who is responsible for the task group. All tasks of a group have the same
+	// scheduler.
+	SchedulerID string `json:"schedulerId"`
+	// Slugid of the task group.
+	TaskGroupID string `json:"taskGroupId"`
+	// How many tasks have the new priority.
+	TasksAffected int `json:"tasksAffected"`
+	// Version of the message format.
+	Version int `json:"version"`
 }
 
 // TaskGroupResponse is schemas/queue/v1/task-group-response.json.
+//
+// What is known of a task group as such.
 type TaskGroupResponse struct {
-	Expires     client.Time `json:"expires"`
-	SchedulerID string      `json:"schedulerId"`
-	Sealed      client.Time `json:"sealed,omitzero"`
-	TaskGroupID string      `json:"taskGroupId"`
+	// When the last of the group’s tasks is deleted.
+	Expires client.Time `json:"expires"`
+	// Who is responsible for the task group. All tasks of a group have the same
+	// scheduler.
+	SchedulerID string `json:"schedulerId"`
+	// When the task group was sealed. A sealed group takes no more tasks.
+	Sealed client.Time `json:"sealed,omitzero"`
+	// Slugid of the task group.
+	TaskGroupID string `json:"taskGroupId"`
 }
 
 // TaskMetadata is schemas/queue/v1/task-metadata.json.
+//
+// For people, who want to know what a task is.
 type TaskMetadata struct {
+	// What the task does and why, as Markdown.
 	Description string `json:"description"`
-	Name        string `json:"name"`
-	Owner       string `json:"owner"`
-	Source      string `json:"source"`
+	// Name of the task, short enough for a list.
+	Name string `json:"name"`
+	// E-mail address of the one who cares when it fails.
+	Owner string `json:"owner"`
+	// Link to where the task’s definition comes from: a web page, or the URL of a
+	// repository.
+	Source string `json:"source"`
 }
 
 // TaskPendingMessage is schemas/queue/v1/task-pending-message.json.
+//
+// A run waits for a worker.
 type TaskPendingMessage struct {
-	RunID   int                     `json:"runId"`
-	Status  TaskStatus              `json:"status"`
-	Task    *TaskPendingMessageTask `json:"task,omitempty"`
-	Version int                     `json:"version"`
+	// Number of the run. A task’s first run is 0.
+	RunID int `json:"runId"`
+	// Where a task stands.
+	Status TaskStatus `json:"status"`
+	// What the message tells of the task’s definition.
+	Task *TaskPendingMessageTask `json:"task,omitempty"`
+	// Version of the message format.
+	Version int `json:"version"`
 }
 
 // TaskPendingMessageTask is schemas/queue/v1/task-pending-message.json#/properties/task.
+//
+// What the message tells of the task’s definition.
 type TaskPendingMessageTask struct {
+	// Labels, for finding tasks and for those who receive messages.
 	Tags map[string]string `json:"tags"`
 }
 
 // TaskPriorityChangedMessage is schemas/queue/v1/task-priority-changed-message.json.
+//
+// A task got another priority.
 type TaskPriorityChangedMessage struct {
+	// Priority from now on.
 	// One of: "highest", "very-high", "high", "medium", "low", "very-low",
 	// "lowest".
 	NewPriority string `json:"newPriority"`
+	// Priority until now.
 	// One of: "highest", "very-high", "high", "medium", "low", "very-low",
 	// "lowest".
-	OldPriority string     `json:"oldPriority"`
-	Status      TaskStatus `json:"status"`
-	Version     int        `json:"version"`
+	OldPriority string `json:"oldPriority"`
+	// Where a task stands.
+	Status TaskStatus `json:"status"`
+	// Version of the message format.
+	Version int `json:"version"`
 }
 
 // TaskPulseDefinition is schemas/queue/v1/task-pulse-definition.json.
+//
+// What messages tell of a task’s definition.
 type TaskPulseDefinition struct {
+	// Labels, for finding tasks and for those who receive messages.
 	Tags map[string]string `json:"tags"`
 }
 
 // TaskQueueCountsResponse is schemas/queue/v1/task-queue-counts-response.json.
+//
+// How many tasks a task queue has.
 type TaskQueueCountsResponse struct {
-	ClaimedTasks  int    `json:"claimedTasks"`
-	PendingTasks  int    `json:"pendingTasks"`
+	// How many tasks workers hold right now.
+	ClaimedTasks int `json:"claimedTasks"`
+	// How many tasks wait for a worker.
+	PendingTasks int `json:"pendingTasks"`
+	// First part of the task queue’s name.
 	ProvisionerID string `json:"provisionerId"`
-	TaskQueueID   string `json:"taskQueueId"`
-	WorkerType    string `json:"workerType"`
+	// Name of the queue that the task waits in: `<provisionerId>/<workerType>`.
+	TaskQueueID string `json:"taskQueueId"`
+	// Second part of the task queue’s name.
+	WorkerType string `json:"workerType"`
 }
 
 // TaskReclaimResponse is schemas/queue/v1/task-reclaim-response.json.
+//
+// The worker may go on with the run, using the new credentials.
 type TaskReclaimResponse struct {
+	// Temporary credentials that allow the run’s worker to work on the task. They
+	// end with the claim.
 	Credentials TaskCredentials `json:"credentials"`
-	RunID       int             `json:"runId"`
-	Status      TaskStatus      `json:"status"`
-	TakenUntil  client.Time     `json:"takenUntil"`
-	WorkerGroup string          `json:"workerGroup"`
-	WorkerID    string          `json:"workerId"`
+	// Number of the run. A task’s first run is 0.
+	RunID int `json:"runId"`
+	// Where a task stands.
+	Status TaskStatus `json:"status"`
+	// When the claim ends unless it is renewed.
+	TakenUntil client.Time `json:"takenUntil"`
+	// Where the worker runs, for example a region or a data centre. Unique together
+	// with the worker ID.
+	WorkerGroup string `json:"workerGroup"`
+	// Name of the worker within its group.
+	WorkerID string `json:"workerId"`
 }
 
 // TaskRun is schemas/queue/v1/task-run.json.
+//
+// Names one run of a task.
 type TaskRun struct {
-	RunID  int    `json:"runId"`
+	// Number of the run. A task’s first run is 0.
+	RunID int `json:"runId"`
+	// Slugid of the task.
 	TaskID string `json:"taskId"`
 }
 
 // TaskRunningMessage is schemas/queue/v1/task-running-message.json.
+//
+// A worker claimed a run.
 type TaskRunningMessage struct {
-	RunID       int                  `json:"runId"`
-	Status      TaskStatus           `json:"status"`
-	TakenUntil  client.Time          `json:"takenUntil"`
-	Task        *TaskPulseDefinition `json:"task,omitempty"`
-	Version     int                  `json:"version"`
-	WorkerGroup string               `json:"workerGroup"`
-	WorkerID    string               `json:"workerId"`
+	// Number of the run. A task’s first run is 0.
+	RunID int `json:"runId"`
+	// Where a task stands.
+	Status TaskStatus `json:"status"`
+	// When the claim ends unless it is renewed.
+	TakenUntil client.Time `json:"takenUntil"`
+	// What messages tell of a task’s definition.
+	Task *TaskPulseDefinition `json:"task,omitempty"`
+	// Version of the message format.
+	Version int `json:"version"`
+	// Where the worker runs, for example a region or a data centre. Unique together
+	// with the worker ID.
+	WorkerGroup string `json:"workerGroup"`
+	// Name of the worker within its group.
+	WorkerID string `json:"workerId"`
 }
 
 // TaskStatus is schemas/queue/v1/task-status.json.
+//
+// Where a task stands.
 type TaskStatus struct {
+	// When the task is given up, if it is not resolved by then.
 	Deadline client.Time `json:"deadline"`
-	Expires  client.Time `json:"expires"`
+	// When the task is deleted.
+	Expires client.Time `json:"expires"`
+	// Within a task queue, tasks of higher priority run first.
 	// One of: "highest", "very-high", "high", "medium", "low", "very-low",
 	// "lowest".
-	Priority      string          `json:"priority,omitempty"`
-	ProjectID     string          `json:"projectId"`
-	ProvisionerID string          `json:"provisionerId"`
-	RetriesLeft   int             `json:"retriesLeft"`
-	Runs          []TaskStatusRun `json:"runs"`
-	SchedulerID   string          `json:"schedulerId"`
+	Priority string `json:"priority,omitempty"`
+	// Project that the task belongs to. Scopes can be granted by project.
+	ProjectID string `json:"projectId"`
+	// First part of the task queue’s name.
+	ProvisionerID string `json:"provisionerId"`
+	// How often the task is tried again when its worker is lost.
+	RetriesLeft int `json:"retriesLeft"`
+	// All runs so far, each at the index that is its `runId`.
+	Runs []TaskStatusRun `json:"runs"`
+	// Who is responsible for the task group. All tasks of a group have the same
+	// scheduler.
+	SchedulerID string `json:"schedulerId"`
+	// Where the task stands; with runs, this is the state of the last one.
 	// One of: "unscheduled", "pending", "running", "completed", "failed",
 	// "exception".
-	State       string `json:"state"`
+	State string `json:"state"`
+	// Slugid of the group that the task belongs to; its own taskId by default.
 	TaskGroupID string `json:"taskGroupId"`
-	TaskID      string `json:"taskId"`
+	// Slugid of the task.
+	TaskID string `json:"taskId"`
+	// Name of the queue that the task waits in: `<provisionerId>/<workerType>`.
 	TaskQueueID string `json:"taskQueueId"`
-	WorkerType  string `json:"workerType"`
+	// Second part of the task queue’s name.
+	WorkerType string `json:"workerType"`
 }
 
 // TaskStatusResponse is schemas/queue/v1/task-status-response.json.
+//
+// The status of a task.
 type TaskStatusResponse struct {
+	// Where a task stands.
 	Status TaskStatus `json:"status"`
 }
 
 // TaskStatusRun is schemas/queue/v1/task-status.json#/properties/runs/items.
 type TaskStatusRun struct {
+	// Why there is this run.
 	// One of: "scheduled", "retry", "task-retry", "rerun", "exception".
 	ReasonCreated string `json:"reasonCreated"`
+	// Why the run is over. Present when it is.
 	// One of: "completed", "failed", "deadline-exceeded", "canceled",
 	// "claim-expired", "worker-shutdown", "malformed-payload",
 	// "resource-unavailable", "internal-error", "intermittent-task", "superseded".
-	ReasonResolved string      `json:"reasonResolved,omitempty"`
-	Resolved       client.Time `json:"resolved,omitzero"`
-	RunID          int         `json:"runId"`
-	Scheduled      client.Time `json:"scheduled"`
-	Started        client.Time `json:"started,omitzero"`
+	ReasonResolved string `json:"reasonResolved,omitempty"`
+	// When it was over.
+	Resolved client.Time `json:"resolved,omitzero"`
+	// Number of the run. A task’s first run is 0.
+	RunID int `json:"runId"`
+	// When the run began to wait for a worker.
+	Scheduled client.Time `json:"scheduled"`
+	// When a worker claimed it.
+	Started client.Time `json:"started,omitzero"`
+	// Where the run stands.
 	// One of: "pending", "running", "completed", "failed", "exception".
-	State       string      `json:"state"`
-	TakenUntil  client.Time `json:"takenUntil,omitzero"`
-	WorkerGroup string      `json:"workerGroup,omitempty"`
-	WorkerID    string      `json:"workerId,omitempty"`
+	State string `json:"state"`
+	// When the claim ends unless it is renewed.
+	TakenUntil client.Time `json:"takenUntil,omitzero"`
+	// Where the worker runs, for example a region or a data centre. Unique together
+	// with the worker ID.
+	WorkerGroup string `json:"workerGroup,omitempty"`
+	// Name of the worker within its group.
+	WorkerID string `json:"workerId,omitempty"`
 }
 
 // TaskqueueResponse is schemas/queue/v1/taskqueue-response.json.
+//
+// What is known of a task queue.
 type TaskqueueResponse struct {
-	Description    string      `json:"description"`
-	Expires        client.Time `json:"expires"`
+	// What this is for, as Markdown.
+	Description string `json:"description"`
+	// When this is forgotten.
+	Expires client.Time `json:"expires"`
+	// When this was last seen at work, to about half an hour.
 	LastDateActive client.Time `json:"lastDateActive"`
+	// How far this can be relied on; chosen by its operators, without effect.
 	// One of: "experimental", "stable", "deprecated".
-	Stability   string `json:"stability"`
+	Stability string `json:"stability"`
+	// Name of the queue that the task waits in: `<provisionerId>/<workerType>`.
 	TaskQueueID string `json:"taskQueueId"`
 }
 
 // TasksRequest is schemas/queue/v1/tasks-request.json.
+//
+// The tasks to read.
 type TasksRequest struct {
+	// Slugids of the tasks.
 	TaskIDs []string `json:"taskIds,omitzero"`
 }
 
 // TasksResponse is schemas/queue/v1/tasks-response.json.
+//
+// A page of task definitions. Tasks that are not known are left out.
 type TasksResponse struct {
-	ContinuationToken string              `json:"continuationToken,omitempty"`
-	Tasks             []TasksResponseTask `json:"tasks"`
+	// Present when there is more. Give it back as the query parameter
+	// `continuationToken` to read the next page.
+	ContinuationToken string `json:"continuationToken,omitempty"`
+	// The tasks, in the order of the listing.
+	Tasks []TasksResponseTask `json:"tasks"`
 }
 
 // TasksResponseTask is schemas/queue/v1/tasks-response.json#/properties/tasks/items.
 type TasksResponseTask struct {
-	Task   Task   `json:"task"`
+	// The definition of a task, as it was created, with all defaults. It never
+	// changes.
+	Task Task `json:"task"`
+	// Slugid of the task.
 	TaskID string `json:"taskId"`
 }
 
 // TasksStatusesResponse is schemas/queue/v1/tasks-statuses-response.json.
+//
+// A page of task statuses. Tasks that are not known are left out.
 type TasksStatusesResponse struct {
-	ContinuationToken string                        `json:"continuationToken,omitempty"`
-	Statuses          []TasksStatusesResponseStatus `json:"statuses"`
+	// Present when there is more. Give it back as the query parameter
+	// `continuationToken` to read the next page.
+	ContinuationToken string `json:"continuationToken,omitempty"`
+	// The statuses.
+	Statuses []TasksStatusesResponseStatus `json:"statuses"`
 }
 
 // TasksStatusesResponseStatus is schemas/queue/v1/tasks-statuses-response.json#/properties/statuses/items.
 type TasksStatusesResponseStatus struct {
+	// Where a task stands.
 	Status TaskStatus `json:"status"`
-	TaskID string     `json:"taskId"`
+	// Slugid of the task.
+	TaskID string `json:"taskId"`
 }
 
 // UpdateWorkerRequest is schemas/queue/v1/update-worker-request.json.
+//
+// Announces a worker, or keeps it known for longer.
 type UpdateWorkerRequest struct {
+	// When the worker is forgotten, unless it is seen again.
 	Expires client.Time `json:"expires"`
 }
 
 // WorkerResponse is schemas/queue/v1/worker-response.json.
+//
+// What is known of a worker.
 type WorkerResponse struct {
-	Expires           client.Time                      `json:"expires"`
-	FirstClaim        client.Time                      `json:"firstClaim"`
-	LastDateActive    client.Time                      `json:"lastDateActive,omitzero"`
-	ProvisionerID     string                           `json:"provisionerId"`
+	// When this is forgotten.
+	Expires client.Time `json:"expires"`
+	// When the worker first asked for work.
+	FirstClaim client.Time `json:"firstClaim"`
+	// When this was last seen at work, to about half an hour.
+	LastDateActive client.Time `json:"lastDateActive,omitzero"`
+	// First part of the task queue’s name.
+	ProvisionerID string `json:"provisionerId"`
+	// When, why and by whom it was held back, in order of time.
 	QuarantineDetails []WorkerResponseQuarantineDetail `json:"quarantineDetails,omitzero"`
-	QuarantineUntil   client.Time                      `json:"quarantineUntil,omitzero"`
-	RecentTasks       []TaskRun                        `json:"recentTasks"`
-	TaskQueueID       string                           `json:"taskQueueId,omitempty"`
-	WorkerGroup       string                           `json:"workerGroup"`
-	WorkerID          string                           `json:"workerId"`
-	WorkerType        string                           `json:"workerType"`
+	// Until when the worker is given no work. Absent, or in the past, when it is
+	// not held back.
+	QuarantineUntil client.Time `json:"quarantineUntil,omitzero"`
+	// The runs that it claimed last, up to 20, oldest first.
+	RecentTasks []TaskRun `json:"recentTasks"`
+	// Name of the queue that the task waits in: `<provisionerId>/<workerType>`.
+	TaskQueueID string `json:"taskQueueId,omitempty"`
+	// Where the worker runs, for example a region or a data centre. Unique together
+	// with the worker ID.
+	WorkerGroup string `json:"workerGroup"`
+	// Name of the worker within its group.
+	WorkerID string `json:"workerId"`
+	// Second part of the task queue’s name.
+	WorkerType string `json:"workerType"`
 }
 
 // WorkerResponseQuarantineDetail is schemas/queue/v1/worker-response.json#/properties/quarantineDetails/items.
 type WorkerResponseQuarantineDetail struct {
-	ClientID        string      `json:"clientId"`
-	QuarantineInfo  string      `json:"quarantineInfo"`
+	// Who did it.
+	ClientID string `json:"clientId"`
+	// Why, in the words of who did it.
+	QuarantineInfo string `json:"quarantineInfo"`
+	// Until when.
 	QuarantineUntil client.Time `json:"quarantineUntil"`
-	UpdatedAt       client.Time `json:"updatedAt"`
+	// When it was done.
+	UpdatedAt client.Time `json:"updatedAt"`
 }
 
 // WorkertypeResponse is schemas/queue/v1/workertype-response.json.
+//
+// What is known of a worker type. Kept for old clients; task queues have taken
+// its place.
 type WorkertypeResponse struct {
-	Description    string      `json:"description"`
-	Expires        client.Time `json:"expires"`
+	// What this is for, as Markdown.
+	Description string `json:"description"`
+	// When this is forgotten.
+	Expires client.Time `json:"expires"`
+	// When this was last seen at work, to about half an hour.
 	LastDateActive client.Time `json:"lastDateActive"`
-	ProvisionerID  string      `json:"provisionerId"`
+	// First part of the task queue’s name.
+	ProvisionerID string `json:"provisionerId"`
+	// How far this can be relied on; chosen by its operators, without effect.
 	// One of: "experimental", "stable", "deprecated".
-	Stability   string `json:"stability"`
+	Stability string `json:"stability"`
+	// Name of the queue that the task waits in: `<provisionerId>/<workerType>`.
 	TaskQueueID string `json:"taskQueueId"`
-	WorkerType  string `json:"workerType"`
+	// Second part of the task queue’s name.
+	WorkerType string `json:"workerType"`
 }

@@ -155,6 +155,19 @@ func (s *Server) Document(path, rootURL string) ([]byte, bool) {
 	return doc, err == nil
 }
 
+// Documents lists the paths that Document knows: references and schemas.
+func (s *Server) Documents() []string {
+	var paths []string
+	for path := range s.documents() {
+		paths = append(paths, path)
+	}
+	for _, name := range s.schemas.Names() {
+		paths = append(paths, "/schemas/"+name)
+	}
+	sort.Strings(paths)
+	return paths
+}
+
 // allDocuments is everything in one array, in abstract form.
 func (s *Server) allDocuments() []byte {
 	type file struct {

@@ -46,6 +46,7 @@ type App struct {
 	events   *events.Log
 	auth     *auth.Service
 	queue    *queue.Service
+	api      *api.Server
 	handler  http.Handler
 	server   *http.Server
 	worker   *worker.Worker // nil without --worker
@@ -139,6 +140,7 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 		return nil, err
 	}
 
+	a.api = apiServer
 	rooms := &router{
 		api: apiServer, metrics: metrics.Handler(), blobs: blobs.Handler(),
 		site: site.New(site.Config{Log: a.events, Auth: a.auth, Logger: log, Version: Version().Version}),

@@ -40,6 +40,7 @@ type commands struct {
 	Env        envCommand        `cmd:"" help:"Print the settings that clients need, for the shell."`
 	Config     configCommands    `cmd:"" help:"Show the settings of serve."`
 	Bench      benchCommand      `cmd:"" help:"Measure a deployment, and print JSON."`
+	References referencesCommand `cmd:"" help:"Write the API references and JSON schemas to files."`
 	Version    versionCommand    `cmd:"" help:"Print the version."`
 	Completion completionCommand `cmd:"" help:"Print a completion script for a shell."`
 	Help       helpCommand       `cmd:"" help:"Explain a command, with examples."`

@@ -1,0 +1,18 @@
+package layout
+
+import (
+	"os/exec"
+	"testing"
+
+	"taskcluster/test/harness"
+)
+
+// TestClientIsUpToDate: the client in the repository is what this program's own
+// references give.
+func TestClientIsUpToDate(t *testing.T) {
+	cmd := exec.Command("scripts/generate-client", "-check")
+	cmd.Dir = harness.Root(t)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
