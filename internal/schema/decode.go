@@ -18,12 +18,23 @@ func (sc *Schema) ID() string { return sc.id }
 //
 // problems are all violations of the schema, in Ajv's words, one line each
 // ("data/created must be string"); doc is then as far as it got. Beyond the
-// schema, NUL characters and numbers too large for a double are problems.
+// schema, NUL characters and numbers too large for a double are problems. Of a
+// large body (more than 1 MiB, or 10,000 commas) they are one violation and a
+// line that says that there may be more, and doc is body.
 //
 // err says that body is not JSON, or nested deeper than [MaxDepth].
 func (sc *Schema) Accept(body []byte) (doc []byte, problems []string, err error) {
 	if doc, ok := sc.quick(body); ok {
 		return doc, nil, nil
+	}
+	if large(body) {
+		problem, err := sc.first(body)
+		if err != nil {
+			return nil, nil, err
+		}
+		if problem != "" {
+			return body, []string{problem, moreProblems}, nil
+		}
 	}
 	doc, _, problems, err = sc.Decode(body)
 	return doc, problems, err

@@ -183,7 +183,7 @@ func TestHostile(t *testing.T) {
 		doc.WriteString(`"` + strconv.Itoa(i) + `":1`)
 	}
 	doc.WriteString(`}}`)
-	_, problems, err := sc.Accept([]byte(doc.String()))
+	_, _, problems, err := sc.Decode([]byte(doc.String()))
 	if err != nil {
 		t.Fatal(err)
 	}

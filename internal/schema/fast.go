@@ -2,6 +2,7 @@ package schema
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -142,7 +143,8 @@ func (q *scanner) object(r *rule, depth int) bool {
 	q.pos++
 	first := len(q.keys)
 	required := 0
-	var seen, bloom uint64 // properties that were there; hashes of names
+	var seen, bloom uint64         // properties that were there; hashes of names
+	var others map[string]struct{} // names, when there are many
 	if !q.next('}') {
 		for {
 			q.space()
@@ -165,19 +167,26 @@ func (q *scanner) object(r *rule, depth int) bool {
 				}
 				sub = p.rule
 			} else {
-				if sub == nil || len(q.keys)-first >= 256 {
+				if sub == nil {
 					return false
 				}
-				bit := uint64(1) << (hash(name) & 63)
-				if bloom&bit != 0 {
-					for _, k := range q.keys[first:] {
-						if k == name {
-							return false
+				switch bit := uint64(1) << (hash(name) & 63); {
+				case others != nil:
+					if _, double := others[name]; double {
+						return false
+					}
+					others[name] = struct{}{}
+				case bloom&bit != 0 && slices.Contains(q.keys[first:], name):
+					return false
+				default:
+					bloom |= bit
+					if q.keys = append(q.keys, name); len(q.keys)-first == 256 {
+						others = make(map[string]struct{}, 1024)
+						for _, k := range q.keys[first:] {
+							others[k] = struct{}{}
 						}
 					}
 				}
-				bloom |= bit
-				q.keys = append(q.keys, name)
 			}
 			if !q.value(sub, depth) {
 				return false

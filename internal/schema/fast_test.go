@@ -106,6 +106,7 @@ func FuzzFastAgrees(f *testing.F) {
 		if quick, ok := sc.quick(body); ok {
 			agree(t, sc, body, quick)
 		}
+		firstAgrees(t, sc, body)
 	})
 }
 
@@ -216,7 +217,7 @@ func TestQuickAgreesOnVariants(t *testing.T) {
 		`"` + strings.Repeat("x", 250) + `"`, `"` + strings.Repeat(`\n`, 200) + `"`, `"` + strings.Repeat("x", 5000) + `"`,
 		`["` + strings.Join(strings.Split(strings.Repeat("a", 65), ""), `","`) + `"]`,
 	}
-	accepted := 0
+	accepted, refused := 0, 0
 	for _, c := range []struct{ ref, doc string }{
 		{"v1/create-task-request.json#", typical},
 		{"v1/create-task-request.json#", minimal},
@@ -229,6 +230,8 @@ func TestQuickAgreesOnVariants(t *testing.T) {
 			if quick, ok := sc.quick(doc); ok {
 				accepted++
 				agree(t, sc, doc, quick)
+			} else if firstAgrees(t, sc, doc) {
+				refused++
 			}
 		}
 		root, _, err := parse([]byte(c.doc))
@@ -267,8 +270,8 @@ func TestQuickAgreesOnVariants(t *testing.T) {
 		}
 		walk(root)
 	}
-	if accepted < 500 {
-		t.Errorf("only %d documents were accepted, so this test says little", accepted)
+	if accepted < 500 || refused < 500 {
+		t.Errorf("only %d documents were accepted and %d refused, so this test says little", accepted, refused)
 	}
-	t.Logf("%d accepted", accepted)
+	t.Logf("%d accepted, %d refused", accepted, refused)
 }

@@ -16,7 +16,10 @@ const (
 	maxNumber = 400 // bytes of a number literal
 )
 
-var errTooDeep = fmt.Errorf("JSON is nested deeper than %d levels", MaxDepth)
+var (
+	errTooDeep = fmt.Errorf("JSON is nested deeper than %d levels", MaxDepth)
+	errNotUTF8 = errors.New("JSON is not valid UTF-8")
+)
 
 type jsonKind byte
 
@@ -110,6 +113,7 @@ func (n *node) appendJSON(b []byte) []byte {
 // reader is a strict JSON parser (RFC 8259) over valid UTF-8.
 type reader struct {
 	src       []byte
+	whole     string // src, of which strings without escapes are parts
 	pos       int
 	duplicate bool     // a member name stood twice
 	path      []string // member names and indices down to here
@@ -123,11 +127,13 @@ func (r *reader) refuse(why string) {
 	}
 }
 
+func newReader(src []byte) *reader { return &reader{src: src, whole: string(src)} }
+
 func parse(src []byte) (*node, *reader, error) {
 	if !utf8.Valid(src) {
-		return nil, nil, errors.New("JSON is not valid UTF-8")
+		return nil, nil, errNotUTF8
 	}
-	r := &reader{src: src}
+	r := newReader(src)
 	n, err := r.read(0)
 	if err != nil {
 		return nil, nil, err
@@ -356,7 +362,7 @@ func (r *reader) string() (string, error) {
 	for ; r.pos < len(r.src); r.pos++ {
 		switch c := r.src[r.pos]; {
 		case c == '"':
-			s := string(r.src[start:r.pos])
+			s := r.whole[start:r.pos]
 			r.pos++
 			return s, nil
 		case c == '\\':

@@ -9,16 +9,17 @@ import (
 // rule is a schema prepared for filling in defaults and for the quick pass of
 // [Schema.Accept]. A $ref is replaced by its target, so rules may be cyclic.
 type rule struct {
-	kinds    kinds // of values allowed
-	integer  bool  // numbers must be integers
-	slow     bool  // holds keywords that the quick pass leaves to the library
-	enum     []string
-	numEnum  []string // literals
-	pattern  func(string) bool
-	format   func(string) bool
-	minLen   int
-	maxLen   int     // -1: none
-	min, max float64 // may be infinite
+	kinds                   kinds // of values allowed
+	integer                 bool  // numbers must be integers
+	slow                    bool  // holds keywords that the quick pass leaves to the library
+	enum                    []string
+	numEnum                 []string // literals
+	pattern                 func(string) bool
+	format                  func(string) bool
+	patternText, formatName string // as published
+	minLen                  int
+	maxLen                  int     // -1: none
+	min, max                float64 // may be infinite
 
 	items    *rule
 	maxItems int // -1: none
@@ -31,7 +32,8 @@ type rule struct {
 	additional *rule // nil: forbidden
 
 	all     []*rule
-	choices []*rule // anyOf, or oneOf where no two can hold
+	choices []*rule // anyOf, or oneOf; slow unless no two can hold
+	oneOf   bool
 
 	unchecked bool // scalars have no other condition than their kind
 }
@@ -139,7 +141,7 @@ func (c *ruleCompiler) fill(r *rule, n *node, name string) (err error) {
 		switch m.name {
 		case "$id", "$schema", "title", "description", "default", "definitions", "metadata", "formt", "required":
 		case "type":
-			err = r.types(v)
+			err = r.allow(v)
 		case "enum":
 			for _, e := range v.items {
 				switch e.kind {
@@ -152,8 +154,10 @@ func (c *ruleCompiler) fill(r *rule, n *node, name string) (err error) {
 				}
 			}
 		case "pattern":
+			r.patternText = v.str
 			r.pattern, err = matcher(v.str)
 		case "format":
+			r.formatName = v.str
 			for _, f := range stringFormats {
 				if f.name == v.str {
 					r.format = f.ok
@@ -193,6 +197,7 @@ func (c *ruleCompiler) fill(r *rule, n *node, name string) (err error) {
 				r.all = append(r.all, sub)
 			}
 		case "oneOf", "anyOf":
+			r.oneOf = m.name == "oneOf"
 			for _, e := range v.items {
 				sub, err := c.rule(e, name)
 				if err != nil {
@@ -213,12 +218,14 @@ func (c *ruleCompiler) fill(r *rule, n *node, name string) (err error) {
 
 func bound(v *node) (float64, error) { return strconv.ParseFloat(string(v.raw), 64) }
 
-func (r *rule) types(v *node) error {
+// allow reads the types of values.
+func (r *rule) allow(v *node) error {
 	list := v.items
 	if v.kind == text {
 		list = []*node{v}
 	}
 	r.kinds = 0
+	fractions := false
 	for _, t := range list {
 		switch t.str {
 		case "null":
@@ -227,7 +234,8 @@ func (r *rule) types(v *node) error {
 			r.kinds |= 1 << boolean
 		case "number", "integer":
 			r.kinds |= 1 << number
-			r.integer = t.str == "integer"
+			fractions = fractions || t.str == "number"
+			r.integer = !fractions
 		case "string":
 			r.kinds |= 1 << text
 		case "array":
@@ -239,6 +247,23 @@ func (r *rule) types(v *node) error {
 		}
 	}
 	return nil
+}
+
+// types names the types of values allowed.
+func (r *rule) types() (names []string) {
+	numeric := "number"
+	if r.integer {
+		numeric = "integer"
+	}
+	for _, k := range []struct {
+		kind jsonKind
+		name string
+	}{{null, "null"}, {boolean, "boolean"}, {number, numeric}, {text, "string"}, {array, "array"}, {object, "object"}} {
+		if r.kinds.has(k.kind) {
+			names = append(names, k.name)
+		}
+	}
+	return names
 }
 
 func (c *ruleCompiler) properties(r *rule, n, v *node, name string) error {
