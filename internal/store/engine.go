@@ -28,7 +28,8 @@ type Engine interface {
 }
 
 // Conn is one connection. It is not safe for concurrent use. Errors are
-// ErrDiskFull, ErrIO or ErrConflict (wrapped) where they apply.
+// ErrDiskFull, ErrIO, ErrDamaged, ErrAltered or
+// ErrConflict (wrapped) where they apply.
 type Conn interface {
 	// Begin starts a transaction: a writing one on the writer, a snapshot on
 	// a reader.

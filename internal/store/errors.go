@@ -21,6 +21,12 @@ var (
 	// ErrIO is returned to every caller of a transaction during which the disk
 	// failed. Nothing of it was kept.
 	ErrIO = errors.New("the disk that holds the data failed: nothing was stored")
+	// ErrDamaged is returned when the file is no database, or a damaged one.
+	// Nothing of the transaction was kept.
+	ErrDamaged = errors.New("the database is damaged or not a database: restore it from a backup")
+	// ErrAltered is returned when a table or column is missing that a
+	// migration made.
+	ErrAltered = errors.New("the tables of the database are not those of this program: they were altered; restore it from a backup")
 	// ErrConflict is returned when a statement broke a constraint of the
 	// schema (unique key, foreign key, check, not null).
 	ErrConflict = errors.New("a constraint of the schema was broken")
@@ -32,7 +38,7 @@ var (
 // errFatal tells an error of the whole transaction from one that a single
 // operation caused.
 func errFatal(err error) bool {
-	return errors.Is(err, ErrDiskFull) || errors.Is(err, ErrIO)
+	return errors.Is(err, ErrDiskFull) || errors.Is(err, ErrIO) || errors.Is(err, ErrDamaged)
 }
 
 // PanicError is what a caller gets whose function panicked. The transaction

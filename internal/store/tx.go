@@ -153,7 +153,9 @@ func (tx *Tx) prepare(q *Stmt, args []any) error {
 // succeed, even if its function ignores the error. (PostgreSQL refuses further
 // statements; both engines shall behave alike.)
 func (tx *Tx) fail(q *Stmt, err error) error {
-	err = fmt.Errorf("%w (in: %s)", err, q)
+	if !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrAltered) { // whatever the statement was
+		err = fmt.Errorf("%w (in: %s)", err, q)
+	}
 	if tx.failed == nil {
 		tx.failed = err
 	}

@@ -165,8 +165,15 @@ func (c *conn) error(rc int32) error {
 	switch rc & 0xff {
 	case sqlite3.SQLITE_FULL:
 		return fmt.Errorf("%w (SQLite: %s)", store.ErrDiskFull, text)
-	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN:
+	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN:
 		return fmt.Errorf("%w (SQLite: %s, code %d)", store.ErrIO, text, rc)
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		return fmt.Errorf("%w (SQLite: %s, code %d)", store.ErrDamaged, text, rc)
+	case sqlite3.SQLITE_ERROR:
+		// SQLite has no code of its own for these.
+		if strings.HasPrefix(text, "no such table: ") || strings.HasPrefix(text, "no such column: ") {
+			return fmt.Errorf("%w (SQLite: %s)", store.ErrAltered, text)
+		}
 	case sqlite3.SQLITE_CONSTRAINT:
 		return fmt.Errorf("%w (SQLite: %s)", store.ErrConflict, text)
 	}

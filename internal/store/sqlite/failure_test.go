@@ -185,12 +185,60 @@ func TestFiles(t *testing.T) {
 	if err := os.WriteFile(garbage, []byte(strings.Repeat("not a database ", 1000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if s, err := sqlite.Open(t.Context(), garbage, store.Options{}); !errors.Is(err, store.ErrIO) {
+	if s, err := sqlite.Open(t.Context(), garbage, store.Options{}); !errors.Is(err, store.ErrDamaged) || errors.Is(err, store.ErrIO) ||
+		!strings.Contains(err.Error(), "not a database: restore it") {
 		t.Errorf("garbage: %v", err)
-		s.Close()
+		if err == nil {
+			s.Close()
+		}
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A page overwritten in the middle of the file is damage, not a failing disk.
+func TestDamage(t *testing.T) {
+	s, dir := openAt(t, store.Options{})
+	for range 50 {
+		if err := s.Write(t.Context(), putItem(3000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "db")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 4096; i < len(text); i++ { // the first page stays, and with it the list of tables
+		text[i] = 0xa5
+	}
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again, err := sqlite.Open(t.Context(), path, options(store.Options{}))
+	if err == nil {
+		err = again.Read(t.Context(), func(tx *store.Tx) error { var n int64; return tx.Row(itemStmt.size).Scan(&n) })
+		again.Close()
+	}
+	if !errors.Is(err, store.ErrDamaged) || errors.Is(err, store.ErrIO) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A table that somebody dropped is told in words, not as a statement of SQL.
+func TestMissingTable(t *testing.T) {
+	s, _ := openAt(t, store.Options{})
+	drop := store.SQL(`DROP TABLE item`)
+	if err := s.Write(t.Context(), func(tx *store.Tx) error { _, err := tx.Exec(drop); return err }); err != nil {
+		t.Fatal(err)
+	}
+	err := s.Read(t.Context(), func(tx *store.Tx) error { var n int64; return tx.Row(itemStmt.count).Scan(&n) })
+	if !errors.Is(err, store.ErrAltered) || !strings.Contains(err.Error(), "no such table: item") || strings.Contains(err.Error(), "SELECT") {
+		t.Errorf("got %v", err)
 	}
 }
 
