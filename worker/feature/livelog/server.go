@@ -9,6 +9,7 @@ package livelog
 
 import (
 	"crypto/rand"
+	"encoding/json"
 	"io"
 	"net/http"
 	"path"
@@ -59,7 +60,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	dir, token := path.Split(r.URL.Path)
 	if !strings.HasSuffix(dir, "/log/") {
-		http.Error(w, "Not found", http.StatusNotFound)
+		refuse(w, http.StatusNotFound, "ResourceNotFound", "live logs are at /log/<token> only")
 		return
 	}
 	switch r.Method {
@@ -72,19 +73,19 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case http.MethodGet, http.MethodHead:
 	default:
 		h.Set("Allow", "GET, HEAD, OPTIONS")
-		http.Error(w, "A log can only be read", http.StatusMethodNotAllowed)
+		refuse(w, http.StatusMethodNotAllowed, "InputError", "a log takes GET, HEAD and OPTIONS")
 		return
 	}
 	s.mu.Lock()
 	log := s.logs[token]
 	s.mu.Unlock()
 	if log == nil {
-		http.Error(w, "Access denied", http.StatusUnauthorized)
+		refuse(w, http.StatusNotFound, "ResourceNotFound", "there is no such live log: its run has ended, or the address is wrong")
 		return
 	}
 	reader, err := log.Follow(r.Context())
 	if err != nil {
-		http.Error(w, "The log cannot be read", http.StatusInternalServerError)
+		refuse(w, http.StatusInternalServerError, "InternalServerError", "the log cannot be read; try again")
 		return
 	}
 	defer reader.Close()
@@ -95,6 +96,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	stream(w, reader)
+}
+
+// refuse answers with an error in the form of the API's.
+func refuse(w http.ResponseWriter, status int, code, message string) {
+	body, _ := json.Marshal(map[string]string{"code": code, "message": message})
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(append(body, '\n'))
 }
 
 // stream copies and flushes each part as it comes.

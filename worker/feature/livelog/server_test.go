@@ -1,6 +1,7 @@
 package livelog
 
 import (
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -61,22 +62,26 @@ func TestServer(t *testing.T) {
 	if h := get(t, "HEAD", url); h.StatusCode != 200 {
 		t.Error(h.Status)
 	}
-	for at, status := range map[string]int{url + "x": 401, url[:strings.LastIndexByte(url, '/')+1]: 401, s.url + "/other": 404, s.url + "/log": 404} {
-		if resp := get(t, "GET", at); resp.StatusCode != status {
-			t.Errorf("%s: %s, want %d", at, resp.Status, status)
-		}
+	for _, at := range []string{url + "x", url[:strings.LastIndexByte(url, '/')+1], s.url + "/other", s.url + "/log"} {
+		refused(t, get(t, "GET", at), 404, "ResourceNotFound")
 	}
-	if resp := get(t, "PUT", url); resp.StatusCode != 405 {
-		t.Error(resp.Status)
-	}
+	refused(t, get(t, "PUT", url), 405, "InputError")
 	remove()
-	if resp := get(t, "GET", url); resp.StatusCode != 401 {
-		t.Error("a log that was removed is still offered")
-	}
+	refused(t, get(t, "GET", url), 404, "ResourceNotFound")
 	l.Write([]byte("two\n"))
 	l.Close()
 	if rest, err := io.ReadAll(resp.Body); err != nil || string(rest) != "two\n" {
 		t.Errorf("%q, %v", rest, err)
+	}
+}
+
+// refused checks that an answer is an error in the published form.
+func refused(t *testing.T, resp *http.Response, status int, code string) {
+	t.Helper()
+	var body struct{ Code, Message string }
+	err := json.NewDecoder(resp.Body).Decode(&body)
+	if resp.StatusCode != status || resp.Header.Get("Content-Type") != "application/json" || err != nil || body.Code != code || body.Message == "" {
+		t.Errorf("%s: %s, %+v, %v; want %d %s", resp.Request.URL.Path, resp.Status, body, err, status, code)
 	}
 }
 
