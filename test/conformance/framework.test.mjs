@@ -191,6 +191,19 @@ test('A22-A23, F3: paging', async () => {
   for (const path of [`${A}/roles2/`, `${A}/roleids/`]) is(await raw('GET', `${path}?continuationToken=FOOBAR`, signed), 400, 'InputError');
 });
 
+test('A23: tokens that are numbers of a place have letters and digits only', async () => {
+  const taskId = slugid();
+  const tq = freshQueue();
+  await queue.createTask(taskId, taskDef(tq));
+  const [provisioner, workerType] = tq.split('/');
+  const token = 'continuationToken=%40%40something%23%23';
+  for (const path of ['/provisioners', '/task-queues', `/provisioners/${provisioner}/worker-types`, `/provisioners/${provisioner}/worker-types/${workerType}/workers`,
+    `/task/${taskId}/dependents`, `/task-group/${taskId}/list`]) {
+    is(await raw('GET', `${Q}${path}?${token}`, signed), 400, 'InputError', 'Invalid continuation token');
+  }
+  for (const path of ['/tasks', '/tasks/status']) is(await raw('POST', `${Q}${path}?${token}`, { ...signed, body: { taskIds: [taskId] } }), 400, 'InputError');
+});
+
 test('A23: paging of tasks begins anew where a token means nothing', async () => {
   const tq = freshQueue();
   const ids = [slugid(), slugid()];
