@@ -60,16 +60,6 @@ func (m *Metrics) Served(service, name, method string, status int, took time.Dur
 	s.(*served).duration.Observe(took.Seconds())
 }
 
-// Gauge publishes a figure that is read whenever metrics are asked for.
-func (m *Metrics) Gauge(name, help string, read func() float64) {
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
-}
-
-// Counter publishes a figure that only grows, read whenever metrics are asked for.
-func (m *Metrics) Counter(name, help string, read func() float64) {
-	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, read))
-}
-
 // Handler serves the metrics.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})

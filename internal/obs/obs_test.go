@@ -12,13 +12,21 @@ func TestMetricsShowWhatWasServed(t *testing.T) {
 	m := NewMetrics()
 	m.Served("queue", "createTask", "PUT", 200, 3*time.Millisecond)
 	m.Served("queue", "createTask", "PUT", 200, 3*time.Millisecond)
-	m.Gauge("taskcluster_test_depth", "A test.", func() float64 { return 7 })
+	depth := &Family{Name: "taskcluster_test_depth", Help: "A test."}
+	size := &Family{Name: "taskcluster_test_size", Help: "A test.", Labels: []string{"of"}, Counter: true}
+	m.Publish([]*Family{depth, size}, func(emit func(*Family, float64, ...string)) {
+		emit(depth, 7)
+		emit(size, 1, "a")
+		emit(size, 2, "b")
+	})
 	rec := httptest.NewRecorder()
 	m.Handler().ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
 	for _, want := range []string{
 		`http_requests_total{method="PUT",name="createTask",service="queue",status="200"} 2`,
 		`http_request_duration_seconds_bucket{method="PUT",name="createTask",service="queue",status="200",le="0.005"} 2`,
 		"taskcluster_test_depth 7",
+		`taskcluster_test_size{of="b"} 2`,
+		"# TYPE taskcluster_test_size counter",
 	} {
 		if !strings.Contains(rec.Body.String(), want) {
 			t.Errorf("missing %q", want)
