@@ -5,9 +5,15 @@
 // key, so no key can reach outside the directory or be too long for the file
 // system. Each is written to DIR/tmp, flushed to the disk and renamed: a crash
 // at any moment leaves the old object or the new one.
+//
+// As with S3, a signed URL permits every request of its method until it
+// expires: whoever has a PUT URL can replace the object as often as he likes in
+// that time, also after it was uploaded. What must not change afterwards needs
+// a hash that its reader checks.
 package fs
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -101,6 +107,11 @@ func (s *Store) Put(ctx context.Context, key string, meta blob.Info, body io.Rea
 	if s.maxSize > 0 {
 		body = io.LimitReader(body, s.maxSize+1)
 	}
+	if meta.ContentEncoding == "gzip" {
+		if body, err = gzipped(reader{ctx, body}); err != nil {
+			return blob.Info{}, err
+		}
+	}
 	hash := sha256.New()
 	size, err := io.Copy(io.MultiWriter(s.tap(f), hash), reader{ctx, body})
 	if err != nil {
@@ -123,6 +134,21 @@ func (s *Store) Put(ctx context.Context, key string, meta blob.Info, body io.Rea
 		return blob.Info{}, full(err)
 	}
 	return t.info(), nil
+}
+
+// gzipped refuses what does not begin as gzip (RFC 1952): browsers could not
+// show it. The rest is not decoded; who uploads less than the whole harms
+// only his own object.
+func gzipped(body io.Reader) (io.Reader, error) {
+	magic := make([]byte, 2)
+	n, err := io.ReadFull(body, magic)
+	if err != nil && err != io.EOF && (err != io.ErrUnexpectedEOF || n == 0) {
+		return nil, err
+	}
+	if n < 2 || magic[0] != 0x1f || magic[1] != 0x8b {
+		return nil, fmt.Errorf("%w: its Content-Encoding is gzip, but it is not gzip", blob.ErrInvalid)
+	}
+	return io.MultiReader(bytes.NewReader(magic), body), nil
 }
 
 // Open implements blob.Store.
