@@ -273,10 +273,3 @@ func (a *App) close() error {
 	}
 	return err
 }
-
-// publishFigures makes the store's counters visible as metrics.
-func (a *App) publishFigures(m *obs.Metrics) {
-	m.Counter("taskcluster_store_commits_total", "Transactions committed.", func() float64 { return float64(a.store.Stats().Commits) })
-	m.Counter("taskcluster_store_operations_total", "Operations that the group-commit writer has run.", func() float64 { return float64(a.store.Stats().Operations) })
-	m.Counter("taskcluster_store_statements_total", "SQL statements executed.", func() float64 { return float64(a.store.Stats().Statements) })
-}

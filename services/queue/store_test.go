@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"slices"
 	"testing"
 
 	"taskcluster/internal/store"
@@ -8,5 +9,5 @@ import (
 )
 
 func TestStatements(t *testing.T) {
-	storetest.PrepareAll(t, []store.Migrations{Migrations()}, store.Statements(stmt))
+	storetest.PrepareAll(t, []store.Migrations{Migrations()}, slices.Concat(store.Statements(stmt), store.Statements(figuresStmt)))
 }
