@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,6 +64,38 @@ func (w *Worker) reclaim(ctx context.Context, r *task.Run, takenUntil clock.Time
 		}
 		w.cfg.Log.Warn("reclaim failed", "taskId", r.TaskID, "runId", r.RunID, "error", err)
 		w.wait(ctx, 5*time.Second)
+	}
+}
+
+// watchStatus asks how the run stands until ctx ends, and aborts when it is no
+// longer ours: cancelled, say. Without it a worker would learn of that only when
+// it renews the claim. An answer that does not come harms no run.
+func (w *Worker) watchStatus(ctx context.Context, r *task.Run, abort context.CancelCauseFunc) {
+	for {
+		w.wait(ctx, w.cfg.StatusInterval)
+		if ctx.Err() != nil {
+			return
+		}
+		answer, err := w.queue.Status(ctx, r.TaskID)
+		if ctx.Err() != nil {
+			return
+		}
+		if client.StatusCode(err) == http.StatusForbidden {
+			w.statusRefused.Do(func() {
+				w.cfg.Log.Info("the worker may not ask how its runs stand: it learns of cancelled ones when it renews their claims",
+					"scope", "queue:status:<taskId>", "error", err)
+			})
+			return
+		}
+		if err != nil || r.RunID >= len(answer.Status.Runs) {
+			w.cfg.Log.Debug("how the run stands was not told", "taskId", r.TaskID, "runId", r.RunID, "error", err)
+			continue
+		}
+		if run := &answer.Status.Runs[r.RunID]; run.State != "running" || run.WorkerGroup != w.cfg.WorkerGroup || run.WorkerID != w.cfg.WorkerID {
+			how := cmp.Or(run.ReasonResolved, run.State+" elsewhere")
+			abort(task.Fail(task.Aborted, fmt.Errorf("Task aborted - the run is no longer this worker's: %s", how)))
+			return
+		}
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 // WorkerGroup, WorkerID, TasksDir and Engine are required.
 type Config struct {
 	RootURL     string
-	Credentials client.Credentials // with queue:claim-work:<taskQueueId> and queue:worker-id:<workerGroup>/<workerId>
+	Credentials client.Credentials // with queue:claim-work:<taskQueueId> and queue:worker-id:<workerGroup>/<workerId>; better also queue:status:*
 	TaskQueueID string             // "<provisionerId>/<workerType>"
 	WorkerGroup string
 	WorkerID    string
@@ -33,6 +33,7 @@ type Config struct {
 	IdleTimeout    time.Duration // Run returns ErrIdle after so long without work; 0: never
 	NumberOfTasks  int           // Run returns after so many runs; 0: unlimited
 	Grace          time.Duration // that running tasks have when the worker is stopped
+	StatusInterval time.Duration // after which the worker asks whether a run is still its own; default 10 s
 	LogLimit       int64         // bytes of output that a run's log keeps; 0: as large as the disk allows
 
 	// Transport reaches the deployment; default: the network. URLs elsewhere,
@@ -99,6 +100,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.MaxTaskRunTime == 0 {
 		c.MaxTaskRunTime = 24 * time.Hour
+	}
+	if c.StatusInterval <= 0 {
+		c.StatusInterval = 10 * time.Second
 	}
 	if c.LiveLogListen == "" {
 		c.LiveLogListen = "127.0.0.1:0"

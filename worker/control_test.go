@@ -144,10 +144,10 @@ func TestShortClaims(t *testing.T) {
 	q.until("reclaim", func() bool { return task.reclaims == 1 })
 }
 
-func TestCancel(t *testing.T) {
+func TestClaimIsLost(t *testing.T) {
 	c := newSteered()
 	q := newQueue(t, c)
-	start(t, q)
+	start(t, q, func(c *worker.Config) { c.StatusInterval = time.Hour }) // so that the reclaim tells
 	task := q.add(sh(stubborn, `"artifacts": [{"type": "file", "path": "none"}]`))
 	live := q.follow(task)
 	live.count("\npid ", 3)
@@ -276,6 +276,59 @@ func TestIdleTimeout(t *testing.T) {
 	c.Advance(11 * time.Minute)
 	q.answerEmpty()
 	if err := w.wait(t); !errors.Is(err, worker.ErrIdle) {
+		t.Error(err)
+	}
+}
+
+// The idle time-out does not wait for the end of a claim that waits for work,
+// and counts from the end of the last run.
+func TestIdleTimeoutEndsTheWait(t *testing.T) {
+	c := newSteered()
+	q := newQueue(t, c)
+	w := start(t, q, func(cfg *worker.Config) { cfg.IdleTimeout = 10 * time.Minute })
+	task := q.add(sh("echo ready; while [ ! -e go ]; do sleep 0.01; done"))
+	q.follow(task).until("ready\n")
+	c.Advance(15 * time.Minute)
+	touch(t, w, "go")
+	q.resolved(task, "completed")
+	q.until("another claim", func() bool { return len(q.claims) == 2 })
+	c.reach(t, 10*time.Minute)
+	c.reach(t, 2*time.Second)
+	if err := w.wait(t); !errors.Is(err, worker.ErrIdle) {
+		t.Error(err)
+	}
+}
+
+// What a claim brings after the worker was stopped is given back at once.
+func TestClaimDuringStop(t *testing.T) {
+	c := newSteered() // its time stands still, so the claim is not given up
+	q := newQueue(t, c)
+	w := start(t, q, func(cfg *worker.Config) { cfg.Capacity = 2 })
+	q.until("claim", func() bool { return len(q.claims) == 1 })
+	w.stop()
+	c.ready(t, 2*time.Second)
+	task := q.add(sh("echo began > $TASK_WORKDIR/../began", `"features": {"liveLog": false}`))
+	q.resolved(task, "exception/worker-shutdown")
+	if err := w.wait(t); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(w.dir, "began")); err == nil {
+		t.Error("it was begun")
+	}
+	if len(q.claims) != 1 {
+		t.Errorf("there were %d claims", len(q.claims))
+	}
+}
+
+// A queue that does not answer holds a stopped worker up for a moment only.
+func TestStopWhileWaitingForWork(t *testing.T) {
+	c := newSteered()
+	q := newQueue(t, c)
+	w := start(t, q)
+	q.until("claim", func() bool { return len(q.claims) == 1 })
+	w.stop()
+	c.reach(t, 2*time.Second)
+	if err := w.wait(t); err != nil {
 		t.Error(err)
 	}
 }

@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
@@ -54,7 +55,9 @@ type fakeTask struct {
 	def       queue.Task
 	state     string // pending, running, completed, failed, exception
 	reason    string
+	owner     string // worker id, if it is not that of the worker under test
 	reports   int
+	asked     int // how often its status was
 	reclaims  int // credentials are numbered by it
 	artifacts map[string]*queue.PostArtifactRequest
 	creates   map[string]int
@@ -68,6 +71,7 @@ func newQueue(t *testing.T, c clock.Clock) *fakeQueue {
 	mux := http.NewServeMux()
 	api := "/api/queue/v1"
 	mux.HandleFunc("POST "+api+"/claim-work/{queue}", q.claimWork)
+	mux.HandleFunc("GET "+api+"/task/{task}/status", q.status)
 	run := api + "/task/{task}/runs/{run}"
 	mux.HandleFunc("POST "+run+"/reclaim", q.own("reclaimTask", q.reclaim))
 	mux.HandleFunc("POST "+run+"/completed", q.own("reportCompleted", q.resolve("completed")))
@@ -262,6 +266,27 @@ func (q *fakeQueue) claimWork(w http.ResponseWriter, r *http.Request) {
 	}
 	q.wake()
 	reply(w, 200, out)
+}
+
+// status answers the worker itself, whose credentials are not those of the run.
+func (q *fakeQueue) status(w http.ResponseWriter, r *http.Request) {
+	status := q.failing("status", "")
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	task := q.tasks[r.PathValue("task")]
+	task.asked++
+	defer q.wake()
+	switch {
+	case status != 0:
+		refuse(w, status, "out of order")
+	case caller(r) != "the-worker":
+		refuse(w, 403, "not the worker's credentials")
+	default:
+		run := queue.TaskStatusRun{
+			State: task.state, ReasonResolved: task.reason, WorkerGroup: "group", WorkerID: cmp.Or(task.owner, "worker"),
+		}
+		reply(w, 200, queue.TaskStatusResponse{Status: queue.TaskStatus{TaskID: task.id, State: task.state, Runs: []queue.TaskStatusRun{run}}})
+	}
 }
 
 // credentials have the task's scopes in their certificate, as the queue's have.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"taskcluster/client"
@@ -68,7 +69,13 @@ func (w *Worker) run(running context.Context, claim *queue.ClaimWorkResponseTask
 	err = w.prepare(r)
 	if err == nil {
 		defer w.discard(r)
+		watching, enough := context.WithCancel(ctx)
+		var watch sync.WaitGroup
+		watch.Go(func() { w.watchStatus(watching, r, abort) })
+		defer watch.Wait() // after a panic, too
+		defer enough()
 		err = w.perform(ctx, r, &logs)
+		enough()
 	}
 	defer logs.stop()
 	if r.Log != nil && r.Log.Err() != nil {
@@ -98,7 +105,7 @@ func (w *Worker) run(running context.Context, claim *queue.ClaimWorkResponseTask
 	if !stopped {
 		w.report(final, r, resolution)
 	}
-	log.Info("run ended", "resolution", resolution, "duration", time.Since(begin))
+	log.Info("run ended", "resolution", resolution, "seconds", time.Since(begin).Seconds())
 }
 
 // logs are the logs that a run has, and what ends the live one.
@@ -144,6 +151,9 @@ func (w *Worker) prepare(r *task.Run) error {
 // the task wants, as soon as that is known.
 func (w *Worker) perform(ctx context.Context, r *task.Run, logs *logs) error {
 	w.header(r)
+	if ctx.Err() != nil {
+		return w.failed(r, context.Cause(ctx)) // it was claimed while the worker stopped
+	}
 	parsed, err := w.parser.Parse(r.Definition.Payload)
 	if err != nil {
 		return w.failed(r, task.Fail(task.MalformedPayload, err))

@@ -4,8 +4,9 @@
 // deployment, and its payload is that of generic-worker (worker/payload).
 //
 // Of each run: claimWork; the log and its live reference; the payload is
-// checked; the commands, while reclaimTask renews the claim; artifacts; the log
-// is kept; the report. The first error decides how the run is resolved.
+// checked; the commands, while reclaimTask renews the claim and status tells
+// whether the run is still this worker's; artifacts; the log is kept; the report.
+// The first error decides how the run is resolved.
 package worker
 
 import (
@@ -16,10 +17,12 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"taskcluster/client"
 	"taskcluster/client/queue"
+	"taskcluster/internal/clock"
 	"taskcluster/worker/feature/livelog"
 	"taskcluster/worker/payload"
 	"taskcluster/worker/task"
@@ -37,6 +40,8 @@ type Worker struct {
 	network  *http.Transport
 	uploader *upload.Uploader
 	livelog  *livelog.Server
+
+	statusRefused sync.Once // says so
 
 	killOnce sync.Once
 	killed   chan struct{}
@@ -97,6 +102,7 @@ func (w *Worker) Kill() { w.killOnce.Do(func() { close(w.killed) }) }
 // Run claims and runs tasks until ctx ends or Kill is called. When ctx ends,
 // running tasks have the grace time to finish; then they are killed and
 // resolved as worker-shutdown, so that the queue runs them again elsewhere.
+// What a claim under way still brings is resolved so at once.
 // Run must be called once.
 func (w *Worker) Run(ctx context.Context) error {
 	defer w.network.CloseIdleConnections()
@@ -155,12 +161,61 @@ func (w *Worker) finish(ctx context.Context, kill context.CancelCauseFunc) {
 // maxClaim is the most that claimWork gives at a time.
 const maxClaim = 32
 
+// claimGrace is how long a claim that waits for work may still be answered
+// when nobody wants its tasks any more. One cut off at once could be committed
+// just then, and its runs would be lost until their claims expire.
+const claimGrace = 2 * time.Second
+
+// claim asks for tasks. When ctx ends, or idleAt has come (0: never), the queue
+// has claimGrace to answer; when running ends, none. The error is ErrIdle when
+// it did not answer after idleAt.
+func (w *Worker) claim(ctx, running context.Context, want int, idleAt clock.Time) (*queue.ClaimWorkResponse, error) {
+	asking, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	go func() {
+		var idle <-chan struct{}
+		if idleAt > 0 {
+			due, stop := w.cfg.Clock.After(idleAt)
+			defer stop()
+			idle = due
+		}
+		cause := context.Canceled
+		select {
+		case <-idle:
+			cause = ErrIdle
+		case <-ctx.Done():
+		case <-asking.Done():
+			return
+		}
+		over, stop := w.cfg.Clock.After(w.cfg.Clock.Now().Add(claimGrace))
+		defer stop()
+		select {
+		case <-over:
+		case <-running.Done():
+		case <-asking.Done():
+		}
+		cancel(cause)
+	}()
+	answer, err := w.queue.ClaimWork(asking, w.cfg.TaskQueueID, &queue.ClaimWorkRequest{
+		Tasks: want, WorkerGroup: w.cfg.WorkerGroup, WorkerID: w.cfg.WorkerID,
+	})
+	if err != nil && context.Cause(asking) == ErrIdle {
+		return nil, ErrIdle
+	}
+	return answer, err
+}
+
 // claimLoop claims tasks for free slots until ctx ends. The runs that it
-// starts live in the context running.
+// starts live in the context running; those claimed while the worker stops are
+// given back.
 func (w *Worker) claimLoop(ctx, running context.Context) error {
 	slots := make(chan struct{}, w.cfg.Capacity) // one entry for each run
 	started := 0
-	lastWork := w.cfg.Clock.Now()
+	var lastWork atomic.Int64 // a clock.Time
+	worked := func() { lastWork.Store(int64(w.cfg.Clock.Now())) }
+	worked()
+	closing, give := context.WithCancelCause(running)
+	give(errShutdown)
 	pause := w.cfg.Retry.Claim
 	for {
 		free := take(ctx, slots)
@@ -171,10 +226,12 @@ func (w *Worker) claimLoop(ctx, running context.Context) error {
 		if n := w.cfg.NumberOfTasks; n > 0 {
 			want = min(want, n-started)
 		}
+		var idleAt clock.Time
+		if w.cfg.IdleTimeout > 0 && free == w.cfg.Capacity {
+			idleAt = clock.Time(lastWork.Load()).Add(w.cfg.IdleTimeout)
+		}
 		asked := time.Now()
-		answer, err := w.queue.ClaimWork(ctx, w.cfg.TaskQueueID, &queue.ClaimWorkRequest{
-			Tasks: want, WorkerGroup: w.cfg.WorkerGroup, WorkerID: w.cfg.WorkerID,
-		})
+		answer, err := w.claim(ctx, running, want, idleAt)
 		got := 0
 		if err == nil {
 			got = len(answer.Tasks)
@@ -182,9 +239,14 @@ func (w *Worker) claimLoop(ctx, running context.Context) error {
 		for range free - got {
 			<-slots
 		}
+		alive := running
+		if ctx.Err() != nil {
+			alive = closing
+		}
 		for i := range got {
 			w.runs.Go(func() {
-				w.run(running, &answer.Tasks[i])
+				w.run(alive, &answer.Tasks[i])
+				worked()
 				<-slots
 			})
 		}
@@ -195,14 +257,16 @@ func (w *Worker) claimLoop(ctx, running context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
+		case errors.Is(err, ErrIdle):
+			return err
 		case err != nil:
 			w.cfg.Log.Error("claiming work failed", "taskQueueId", w.cfg.TaskQueueID, "error", err)
 			w.wait(ctx, pause/2+rand.N(pause))
 			pause = min(2*pause, time.Minute)
 			continue
 		case got > 0 || len(slots) > 0:
-			lastWork = w.cfg.Clock.Now()
-		case w.cfg.IdleTimeout > 0 && w.cfg.Clock.Now().Sub(lastWork) >= w.cfg.IdleTimeout:
+			worked()
+		case w.cfg.IdleTimeout > 0 && w.cfg.Clock.Now().Sub(clock.Time(lastWork.Load())) >= w.cfg.IdleTimeout:
 			return ErrIdle
 		}
 		if got == 0 && time.Since(asked) < w.cfg.Retry.Claim {
