@@ -34,7 +34,9 @@ type workerCommand struct {
 func (*workerCommand) Help() string {
 	return `Commands of tasks run as the worker's own user: take tasks only from people whom
 you trust with it. Credentials come from the environment, and need the scopes
-queue:claim-work:<task queue> and queue:worker-id:<group>/<id>.
+queue:claim-work:<task queue> and queue:worker-id:<group>/<id>; with
+queue:status:<taskId>, which is public by default, the worker sees within
+seconds that a task was cancelled.
 
 The first SIGINT or SIGTERM lets running tasks finish within --grace; the queue
 gives the others to another worker. A second one stops at once.
