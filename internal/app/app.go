@@ -123,8 +123,10 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 
 	services := a.served(a.auth.API(), a.queue.API())
 	var sources []schema.Source
+	var names []string
 	for _, s := range services {
 		sources = append(sources, s.Schemas)
+		names = append(names, s.Name)
 	}
 	schemas, err := schema.Load(sources...)
 	if err != nil {
@@ -143,7 +145,7 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 	a.api = apiServer
 	rooms := &router{
 		api: apiServer, metrics: metrics.Handler(), blobs: blobs.Handler(),
-		site: site.New(site.Config{Log: a.events, Auth: a.auth, Logger: log, Version: Version().Version}),
+		site: site.New(site.Config{Log: a.events, Auth: a.auth, Logger: log, Version: Version().Version, Services: names}),
 	}
 	a.handler = rooms
 	if *settings.Worker {

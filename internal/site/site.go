@@ -29,6 +29,8 @@ type Config struct {
 	Auth    api.Authenticator
 	Logger  *slog.Logger
 	Version string
+	// Services are the names of the services that this process serves.
+	Services []string
 }
 
 // New makes the handler.
@@ -89,12 +91,13 @@ type recentTask struct {
 	TaskGroupID string     `json:"taskGroupId"`
 	TaskQueueID string     `json:"taskQueueId"`
 	State       string     `json:"state"`
-	Runs        int        `json:"runs"`
+	Reason      string     `json:"reason,omitempty"` // of an exception
 	Changed     clock.Time `json:"changed"`
 }
 
 type recentPage struct {
 	Version string       `json:"version"`
+	Serves  []string     `json:"serves"` // the services of this process
 	Hidden  bool         `json:"hidden"` // some tasks may not be shown to everybody
 	Tasks   []recentTask `json:"tasks"`  // latest first
 }
@@ -112,7 +115,7 @@ func (s *site) recent(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *site) read(ctx context.Context) (recentPage, error) {
-	page := recentPage{Version: s.Version, Tasks: []recentTask{}}
+	page := recentPage{Version: s.Version, Serves: s.Services, Tasks: []recentTask{}}
 	anonymous := s.Auth.Authenticate(ctx, api.AuthRequest{Method: http.MethodGet, Resource: "/", Host: "localhost", Port: 80})
 	after := s.Log.Head() - tail<<16
 	messages, err := s.Log.Read(ctx, max(after, 0), 20_000)
@@ -128,7 +131,7 @@ func (s *site) read(ctx context.Context) (recentPage, error) {
 		var p struct {
 			Status *struct {
 				TaskID, TaskGroupID, TaskQueueID, State string
-				Runs                                    []struct{}
+				Runs                                    []struct{ ReasonResolved string }
 			}
 		}
 		if json.Unmarshal(m.Payload, &p) != nil || p.Status == nil || seen[p.Status.TaskID] {
@@ -139,10 +142,14 @@ func (s *site) read(ctx context.Context) (recentPage, error) {
 			page.Hidden = true
 			continue
 		}
-		page.Tasks = append(page.Tasks, recentTask{
+		t := recentTask{
 			TaskID: p.Status.TaskID, TaskGroupID: p.Status.TaskGroupID, TaskQueueID: p.Status.TaskQueueID,
-			State: p.Status.State, Runs: len(p.Status.Runs), Changed: m.Time,
-		})
+			State: p.Status.State, Changed: m.Time,
+		}
+		if n := len(p.Status.Runs); t.State == "exception" && n > 0 {
+			t.Reason = p.Status.Runs[n-1].ReasonResolved
+		}
+		page.Tasks = append(page.Tasks, t)
 	}
 	return page, nil
 }

@@ -23,13 +23,14 @@ async function nameOf(taskId) {
   return names.get(taskId);
 }
 
-const badge = state => element("span", { className: "state " + state, textContent: state });
+const badge = (state, reason) => element("span", { className: "state " + state, textContent: reason ? `${state}: ${reason}` : state });
+const clock = time => element("time", { dateTime: time, title: time, textContent: new Date(time).toLocaleTimeString() });
 
 // groupBox lists tasks of one group; their names are known by now.
 function groupBox(id, tasks) {
   const title = element("h3", {}, "group ", element("a", { href: "/tasks/groups/" + id, textContent: id }));
   return element("div", { className: "group" }, title, ...tasks.map(t => {
-    const a = element("a", { className: "task", href: "/tasks/" + t.taskId }, element("span", { textContent: names.get(t.taskId), title: t.taskId }), badge(t.state));
+    const a = element("a", { className: "task", href: "/tasks/" + t.taskId }, element("span", { textContent: names.get(t.taskId), title: t.taskId }), ...(t.changed ? [clock(t.changed)] : []), badge(t.state, t.reason));
     if (shown && shown.taskId === t.taskId) a.setAttribute("aria-current", "true");
     a.onclick = e => { e.preventDefault(); history.pushState(null, "", a.href); show(t.taskId); };
     return a;
@@ -39,7 +40,7 @@ function groupBox(id, tasks) {
 async function refresh() {
   try {
     const page = await (await fetch("/recent.json")).json();
-    $("about").textContent = `Version ${page.version}, services: queue and auth. API at ${location.origin}/api, references at /references/manifest.json, metrics at /metrics.`;
+    $("about").textContent = `Version ${page.version}, services: ${page.serves.join(", ")}. API at ${location.origin}/api, references at /references/manifest.json, metrics at /metrics.`;
     $("empty").hidden = page.tasks.length > 0 || page.hidden;
     $("hidden").hidden = !page.hidden;
     const groups = new Map();
@@ -70,7 +71,7 @@ async function show(taskId) {
   }
   const { status } = await r.json();
   mine.state = status.state;
-  $("task-title").replaceChildren(await nameOf(taskId), " ", badge(status.state));
+  $("task-title").replaceChildren(await nameOf(taskId), " ", badge(status.state, status.state === "exception" && status.runs.length ? status.runs.at(-1).reasonResolved : ""));
   const run = status.runs.at(-1);
   const facts = { "Task": taskId, "Group": status.taskGroupId, "Task queue": status.taskQueueId, "Priority": status.priority, "Run": run ? `${run.runId} (${run.reasonResolved || run.state})` : "none yet" };
   if (run && run.workerId) facts["Worker"] = `${run.workerGroup}/${run.workerId}`;
