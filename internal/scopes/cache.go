@@ -10,7 +10,8 @@ const (
 	// maxCachedSets is how many expansions a Resolver remembers.
 	maxCachedSets = 10_000
 	// maxCachedBytes is how much memory they may take, about. It matters only
-	// if callers send many large sets of scopes that are all different.
+	// if callers send many large sets of scopes that are all different, or roles
+	// make many scopes of few.
 	maxCachedBytes = 128 << 20
 )
 
@@ -70,11 +71,12 @@ func (c *cache) get(hash uint64, scopes []string) (Set, bool) {
 	return e.result, true
 }
 
-// put keeps scopes, which nobody may change any more, and result.
-func (c *cache) put(hash uint64, scopes []string, result Set) {
+// put keeps scopes, which nobody may change any more, and result, which has so
+// many bytes of its own besides scopes.
+func (c *cache) put(hash uint64, scopes []string, result Set, own int) {
 	e := &cached{hash: hash, scopes: scopes, result: result}
 	const perString, perSet = 16, 128
-	e.bytes = perSet + perString*(len(scopes)+result.Len())
+	e.bytes = perSet + perString*(len(scopes)+result.Len()) + own
 	for _, s := range scopes {
 		e.bytes += len(s)
 	}

@@ -12,7 +12,7 @@ func TestCache(t *testing.T) {
 	key := func(s ...string) (uint64, []string) { return c.hash(s), s }
 	put := func(s ...string) {
 		h, s := key(s...)
-		c.put(h, s, NewSet(s...))
+		c.put(h, s, NewSet(s...), 0)
 	}
 	has := func(s ...string) bool {
 		h, s := key(s...)
@@ -44,8 +44,12 @@ func TestCache(t *testing.T) {
 	if len(c.byHash) != 0 || c.bytes != 0 {
 		t.Errorf("%d sets in %d bytes after one too large", len(c.byHash), c.bytes)
 	}
-	h, s := key("a")
-	c.put(h, s, NewSet("a"))
+	h, s := key("own")
+	if c.put(h, s, NewSet("own"), 3000); len(c.byHash) != 0 {
+		t.Error("a result's own bytes do not count")
+	}
+	h, s = key("a")
+	c.put(h, s, NewSet("a"), 0)
 	if _, ok := c.get(h, []string{"other"}); ok {
 		t.Error("an equal hash is taken for an equal set")
 	}
@@ -58,13 +62,13 @@ func TestCache(t *testing.T) {
 func TestCacheOwnsKeys(t *testing.T) {
 	r := mustCompile(t, []Role{{"a", []string{"A"}}, {"b", []string{"B"}}})
 	in := []string{"assume:a"}
-	r.Expand(in)
+	must(t, r.Expand, in)
 	in[0] = "assume:b"
-	if got := r.Expand(in).Slice(); !slices.Equal(got, []string{"B", "assume:b"}) {
+	if got := must(t, r.Expand, in).Slice(); !slices.Equal(got, []string{"B", "assume:b"}) {
 		t.Errorf("got %q", got)
 	}
 	in[0] = "assume:a"
-	if got := r.Expand(in).Slice(); !slices.Equal(got, []string{"A", "assume:a"}) {
+	if got := must(t, r.Expand, in).Slice(); !slices.Equal(got, []string{"A", "assume:a"}) {
 		t.Errorf("got %q", got)
 	}
 }
@@ -82,7 +86,7 @@ func TestConcurrentExpand(t *testing.T) {
 		wg.Go(func() {
 			for i := range 3 * len(roles) {
 				i = (i*(g+3) + g) % len(roles)
-				if got := r.Expand([]string{"assume:" + roles[i].ID, "x"}).Slice(); !slices.Equal(got, want[i]) {
+				if got := must(t, r.Expand, []string{"assume:" + roles[i].ID, "x"}).Slice(); !slices.Equal(got, want[i]) {
 					t.Errorf("%s: %d scopes instead of %d", roles[i].ID, len(got), len(want[i]))
 				}
 			}

@@ -89,9 +89,10 @@ var noLink = link{up: -1}
 
 func (l link) empty() bool { return l.lo == l.hi && l.up < 0 }
 
-// maxDerived is how many scopes that follow from those in roles are worked out
-// beforehand. Parameters can make more than anybody wants to keep.
-const maxDerived = 1 << 16
+// maxDerived is how many bytes of scopes that follow from those in roles are
+// worked out beforehand, each scope taken for scopeOverhead more than its
+// length. Parameters can make more than anybody wants to keep.
+const maxDerived = 8 << 20
 
 // interner gives scopes numbers in the order in which they come up.
 type interner struct {
@@ -153,16 +154,22 @@ func (c *compiled) linkNew(in *interner) {
 }
 
 // derive works out what known scopes give through parameters, until there is
-// nothing new or there are too many.
+// nothing new or it is more than so many bytes.
 func (c *compiled) derive(in *interner, most int) {
-	most += len(c.scopes)
-	for i := 0; i < len(c.scopes) && len(c.scopes) < most; i++ {
+	bytes := 0
+	for i := 0; i < len(c.scopes); i++ {
 		l := &c.links[i]
 		x, _ := assumed(c.scopes[i])
 		for p := l.up; p >= 0; p = c.roles[p].up {
 			parameter := x[len(c.roles[p].text):]
 			for _, param := range c.roles[p].params {
-				l.derived = append(l.derived, in.number(param.with(parameter)))
+				scope := param.with(parameter)
+				if bytes += len(scope) + scopeOverhead; bytes > most {
+					l.derived = nil
+					c.linkNew(in)
+					return
+				}
+				l.derived = append(l.derived, in.number(scope))
 			}
 		}
 		l.known = true

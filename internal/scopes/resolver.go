@@ -1,6 +1,7 @@
 package scopes
 
 import (
+	"fmt"
 	"math/bits"
 	"slices"
 	"strings"
@@ -14,6 +15,32 @@ type Resolver struct {
 	roles   *compiled
 	queries sync.Pool
 	cache   *cache
+	most    int        // bytes that one expansion may derive
+	large   sync.Mutex // held by an expansion that has derived more than largeExpansion
+}
+
+const (
+	// maxExpansion is how many bytes of scopes one expansion may derive, each
+	// scope taken for scopeOverhead more than its length. It counts only what is
+	// made by putting a holder's parameter into a role's scopes: what roles grant
+	// as it stands is no more than what is stored. Real deployments derive a few
+	// kilobytes.
+	maxExpansion = 16 << 20
+	// largeExpansion is from where on an expansion waits until it is the only
+	// such one, so that many at once need no more memory than one.
+	largeExpansion = 1 << 20
+	scopeOverhead  = 64
+)
+
+// ExpansionError says that scopes expand to more than anybody can use.
+type ExpansionError struct {
+	Role string // id of one of the prefix roles that make so many
+	Most int    // how many bytes one expansion may derive
+}
+
+func (e *ExpansionError) Error() string {
+	return fmt.Sprintf("The scopes cannot be expanded: roles with parameters, 'assume:%s' among them, make more than %d MiB of other scopes of them. "+
+		"Change these roles so that fewer of their scopes that have '%s' lead to another role.", e.Role, e.Most>>20, token)
 }
 
 // Compile makes the Resolver of a set of roles. The order of roles does not
@@ -27,7 +54,7 @@ func Compile(roles []Role) (*Resolver, error) {
 }
 
 func newResolver(c *compiled) *Resolver {
-	r := &Resolver{roles: c, cache: newCache(maxCachedSets, maxCachedBytes)}
+	r := &Resolver{roles: c, cache: newCache(maxCachedSets, maxCachedBytes), most: maxExpansion}
 	r.queries.New = func() any {
 		return &query{
 			compiled: c,
@@ -42,37 +69,51 @@ func newResolver(c *compiled) *Resolver {
 
 // Expand returns scopes with everything that roles grant to their holder, role
 // by role until nothing is added, in normal form. It does not add
-// "assume:anonymous". The latest results are remembered.
-func (r *Resolver) Expand(scopes []string) Set {
+// "assume:anonymous". The latest results are remembered. The error is an
+// *ExpansionError.
+func (r *Resolver) Expand(scopes []string) (Set, error) {
 	if len(scopes) == 0 {
-		return Set{}
+		return Set{}, nil
 	}
 	hash := r.cache.hash(scopes)
 	if set, ok := r.cache.get(hash, scopes); ok {
-		return set
+		return set, nil
 	}
 	// The result outlives the call, but the memory that the caller's strings
 	// are part of should not.
 	own := cloneStrings(scopes)
-	set := r.Uncached(own)
-	r.cache.put(hash, own, set)
-	return set
+	set, derived, err := r.expand(own)
+	if err != nil {
+		return Set{}, err
+	}
+	r.cache.put(hash, own, set, derived)
+	return set, nil
 }
 
 // Uncached is Expand without the memory.
-func (r *Resolver) Uncached(scopes []string) Set {
+func (r *Resolver) Uncached(scopes []string) (Set, error) {
 	if len(scopes) == 0 {
-		return Set{}
+		return Set{}, nil
 	}
+	set, _, err := r.expand(scopes)
+	return set, err
+}
+
+// expand also tells how many bytes it derived at most.
+func (r *Resolver) expand(scopes []string) (set Set, derived int, err error) {
 	if !isNormal(scopes) {
 		scopes = Normalize(scopes)
 	}
 	q := r.queries.Get().(*query)
-	set := Set{q.expand(scopes)}
+	list, err := q.expand(r, scopes)
+	if q.alone {
+		r.large.Unlock()
+	}
+	derived = q.derived
 	if q.reset() {
 		r.queries.Put(q)
 	}
-	return set
+	return Set{list}, derived, err
 }
 
 // cloneStrings returns a copy of list whose strings share one new array.
@@ -95,6 +136,8 @@ type query struct {
 	seen    map[string]struct{}
 	work    []holding
 	out     []string
+	derived int  // bytes that were derived, those that were known already included
+	alone   bool // Resolver.large is held
 }
 
 // placed is a scope and the number that it comes before.
@@ -109,7 +152,7 @@ type holding struct {
 	link  *link
 }
 
-func (q *query) expand(scopes []string) []string {
+func (q *query) expand(r *Resolver, scopes []string) ([]string, error) {
 	for _, scope := range scopes {
 		q.add(scope)
 	}
@@ -124,14 +167,16 @@ func (q *query) expand(scopes []string) []string {
 			q.grantFixed(i)
 			if !h.link.known {
 				x, _ := assumed(h.scope)
-				q.grantParameter(i, x[len(q.roles[i].text):])
+				if !q.grantParameter(r, i, x[len(q.roles[i].text):]) {
+					return nil, &ExpansionError{Role: q.roles[i].id, Most: r.most}
+				}
 			}
 		}
 		for _, n := range h.link.derived {
 			q.addKnown(n)
 		}
 	}
-	return q.result()
+	return q.result(), nil
 }
 
 // add grants one scope.
@@ -183,16 +228,27 @@ func (q *query) grantStar(i int32) {
 	}
 }
 
-// grantParameter grants what role i grants for a parameter. If it was granted
-// with "*" it has nothing to add, since that satisfies all that other
-// parameters give.
-func (q *query) grantParameter(i int32, parameter string) {
+// grantParameter grants what role i grants for a parameter, and reports whether
+// that was not too much. If the role was granted with "*" it has nothing to add,
+// since that satisfies all that other parameters give.
+func (q *query) grantParameter(r *Resolver, i int32, parameter string) bool {
 	if q.starred.has(i) {
-		return
+		return true
 	}
 	for _, p := range q.roles[i].params {
-		q.add(p.with(parameter))
+		scope := p.with(parameter)
+		// Also what is not new counts: it takes time.
+		q.derived += len(scope) + scopeOverhead
+		if q.derived > r.most {
+			return false
+		}
+		if q.derived > largeExpansion && !q.alone {
+			r.large.Lock()
+			q.alone = true
+		}
+		q.add(scope)
 	}
+	return true
 }
 
 // result merges known and other scopes into the normal form. What the scope
@@ -229,13 +285,15 @@ func (q *query) reset() bool {
 	if len(q.seen) > most || cap(q.others) > most || cap(q.out) > 2*max(most, len(q.scopes)) {
 		return false
 	}
+	q.derived, q.alone = 0, false
 	clear(q.granted)
 	clear(q.fixed)
 	clear(q.starred)
 	clear(q.seen)
 	clear(q.others)
 	clear(q.out)
-	q.others, q.out = q.others[:0], q.out[:0]
+	clear(q.work) // not empty after an error
+	q.others, q.out, q.work = q.others[:0], q.out[:0], q.work[:0]
 	return true
 }
 

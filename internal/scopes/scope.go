@@ -5,9 +5,12 @@
 // Everything here is pure and does no I/O. Every value may be used by several
 // goroutines at once. Scopes are compared as bytes; no locale is involved.
 //
-// Expansion has one bound only, and it is the published one: roles may not
-// contain dependency cycles. An acyclic set of parameterised roles that branch
-// can still give its holder a number of scopes exponential in its depth.
+// Roles may not contain dependency cycles; that bound is published. It leaves
+// acyclic roles with parameters that branch, which could give their holder a
+// number of scopes exponential in their depth. So there are two more bounds:
+// Resolver.Growth tells how much roles can grow a holder's scopes, for whoever
+// accepts roles, and one expansion derives up to 16 MiB of scopes and fails
+// beyond, whatever roles there are.
 package scopes
 
 import (

@@ -18,6 +18,15 @@ func NewSet(scopes ...string) Set {
 // Len returns the number of scopes in normal form.
 func (s Set) Len() int { return len(s.list) }
 
+// Bytes returns about how much memory the scopes take, if they share none.
+func (s Set) Bytes() int {
+	n := 0
+	for _, scope := range s.list {
+		n += len(scope) + 16 // the string's header
+	}
+	return n
+}
+
 // Slice returns the scopes in normal form. It is never nil. The array is shared
 // with the set: callers must not modify its elements; appending is safe.
 func (s Set) Slice() []string {

@@ -38,6 +38,10 @@ const (
 	scopesetSchema     = "v1/scopeset.json#"
 )
 
+// expandedNote goes with the methods that answer with expandedScopes.
+const expandedNote = "\n\nWhere roles would make too many scopes of these, `expandedScopes` has only what was given: " +
+	"requests of their holders are refused until roles are changed."
+
 // require is a method's scope expression, as JSON.
 func require(template string) scopes.Template { return scopes.MustParseTemplate(template) }
 
@@ -59,7 +63,7 @@ func (s *Service) clientMethods() []api.Method {
 			Name: "listClients", Method: http.MethodGet, Route: "/clients/", Category: categoryClients, Stability: api.Stable,
 			Title: "List Clients",
 			Description: "Lists clients in the order of their ids, without access tokens. `prefix` limits the list to ids that begin with it.\n\n" +
-				"A page may be shorter than `limit`; there are more as long as there is a `continuationToken`.",
+				"A page may be shorter than `limit`; there are more as long as there is a `continuationToken`." + expandedNote,
 			Query: append([]api.QueryParam{
 				{Name: "prefix", Pattern: api.PatternFunc(clientIDPattern, validClientID)},
 			}, api.Paging()...),
@@ -69,7 +73,7 @@ func (s *Service) clientMethods() []api.Method {
 		{
 			Name: "client", Method: http.MethodGet, Route: "/clients/:clientId", Category: categoryClients, Stability: api.Stable,
 			Title:       "Get Client",
-			Description: "Answers with one client, without its access token.",
+			Description: "Answers with one client, without its access token." + expandedNote,
 			Params:      clientID,
 			Output:      getClientResponse, Scopes: require(`"auth:get-client:<clientId>"`),
 			Handle: s.getClient,
@@ -153,17 +157,19 @@ func (s *Service) roleMethods() []api.Method {
 	return []api.Method{
 		{
 			Name: "listRoles", Method: http.MethodGet, Route: "/roles/", Category: categoryRoles, Stability: api.Stable,
-			Title:       "List Roles",
-			Description: "Answers with all roles in one list, in the order of their ids. `listRoles2` answers in pages.",
-			Output:      "v1/list-roles-response.json#", Scopes: require(`"auth:list-roles"`),
+			Title: "List Roles",
+			Description: "Answers with all roles in one list, in the order of their ids. `listRoles2` answers in pages, and has to be asked " +
+				"if all roles with their expanded scopes are more than one answer holds." + expandedNote,
+			Output: "v1/list-roles-response.json#", Scopes: require(`"auth:list-roles"`),
 			Handle: s.listRoles,
 		},
 		{
 			Name: "listRoles2", Method: http.MethodGet, Route: "/roles2/", Category: categoryRoles, Stability: api.Stable,
-			Title:       "List Roles",
-			Description: "Lists roles in the order of their ids; all of them if there is no `limit`.",
-			Query:       api.Paging(),
-			Output:      "v1/list-roles2-response.json#", Scopes: require(`"auth:list-roles"`),
+			Title: "List Roles",
+			Description: "Lists roles in the order of their ids; all of them if there is no `limit`, which is an error if that is more than one answer holds. " +
+				"A page may be shorter than `limit`." + expandedNote,
+			Query:  api.Paging(),
+			Output: "v1/list-roles2-response.json#", Scopes: require(`"auth:list-roles"`),
 			Handle: s.listRoles2,
 		},
 		{
@@ -177,7 +183,7 @@ func (s *Service) roleMethods() []api.Method {
 		{
 			Name: "role", Method: http.MethodGet, Route: "/roles/:roleId", Category: categoryRoles, Stability: api.Stable,
 			Title:       "Get Role",
-			Description: "Answers with one role, and with all that it gives to its holder.",
+			Description: "Answers with one role, and with all that it gives to its holder." + expandedNote,
 			Params:      roleID,
 			Output:      getRoleResponse, Scopes: require(`"auth:get-role:<roleId>"`),
 			Handle: s.getRole,
@@ -187,7 +193,7 @@ func (s *Service) roleMethods() []api.Method {
 			Title: "Create Role",
 			Description: "Makes a role: whoever has the scope `assume:<roleId>` has the role's scopes as well. The caller must hold these scopes.\n\n" +
 				"If the roleId ends in a star, the role is for everybody who assumes what begins like it, and `<..>` in a scope stands for the rest. " +
-				"Roles must not form a circle.",
+				"Roles must not form a circle, and the parameters of roles that lead to each other must not make more than 100,000 scopes.",
 			Params: roleID,
 			Input:  "v1/create-role-request.json#", Output: getRoleResponse,
 			Scopes: require(`{"AllOf": ["auth:create-role:<roleId>", {"for": "scope", "in": "scopes", "each": "<scope>"}]}`),
@@ -219,7 +225,7 @@ func (s *Service) expansionMethods() []api.Method {
 		{
 			Name: "expandScopes", Method: http.MethodPost, Route: "/scopes/expand", Category: categoryScopes, Stability: api.Stable,
 			Title:       "Expand Scopes",
-			Description: "Answers with the given scopes and all that roles give to their holder, without what others cover.",
+			Description: "Answers with the given scopes and all that roles give to their holder, without what others cover. It is an error if that is too much.",
 			Input:       scopesetSchema, Output: scopesetSchema, Scopes: require(`"auth:expand-scopes"`),
 			Handle: api.Handle(s.expandScopes),
 		},

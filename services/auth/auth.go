@@ -8,6 +8,8 @@
 //     through the event log.
 //   - A change, its line of history and its message are one transaction.
 //   - The set of roles never has a cycle, whoever writes at the same time.
+//   - Roles cannot be made to grow a holder's scopes without bound; if stored
+//     ones do, their holders are refused and everybody else is served.
 //   - Access tokens are encrypted where they are stored, and reach nobody but
 //     the caller of createClient and resetAccessToken.
 //
@@ -71,6 +73,7 @@ type Service struct {
 	node      string
 
 	tunnelSecret secret
+	maxListing   int // smaller in tests
 
 	realm    realm
 	clients  *cache[string, *client]
@@ -97,6 +100,7 @@ func New(cfg Config) (*Service, error) {
 		retention:    cfg.AuditRetention,
 		alone:        cfg.Alone,
 		tunnelSecret: secret(cfg.WebsocktunnelSecret),
+		maxListing:   maxListing,
 		node:         cfg.Node,
 		used:         make(chan usage, maxUsages),
 	}

@@ -88,7 +88,8 @@ func (m *realm) grant(ctx context.Context, roles *roleSet, id, ext string, now c
 		if err != nil {
 			return nil, false, err
 		}
-		return c.grant(roles), false, nil
+		g, err := c.grant(roles)
+		return g, false, err
 	}
 	if m.grants != nil {
 		if g, ok := m.grants.get(grantKey{id, ext}); ok && g.roles == roles {
@@ -131,7 +132,7 @@ func (m *realm) success(g *grant, fresh bool, id, ext, hash string, now clock.Ti
 	if m.used != nil {
 		m.used(g.issuer, now)
 	}
-	if fresh && m.grants != nil {
+	if fresh && m.grants != nil && g.small() {
 		// The header's text is part of the request's memory, which would stay.
 		m.grants.put(grantKey{strings.Clone(id), strings.Clone(ext)}, g, m.grants.now())
 	}

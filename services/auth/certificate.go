@@ -20,10 +20,25 @@ type grant struct {
 	cert   *hawk.Certificate // nil without one
 	key    string            // of the request's MAC
 	result api.AuthResult    // of a request without a payload hash
+
+	// refused is why nobody may use the grant, if the client's scopes expand to
+	// too much.
+	refused error
 }
+
+// maxGrant is how many bytes of scopes a grant that is remembered may have.
+// Larger ones are put together again for each request, from what the roles'
+// resolver remembers, which has a bound in bytes.
+const maxGrant = 256 << 10
+
+func (g *grant) small() bool { return g.result.Scopes.Bytes() <= maxGrant }
 
 // newGrant is what a client may do that signs with its own token.
 func newGrant(c *client, roles *roleSet) *grant {
+	expanded, err := roles.expand(c.scopes)
+	if err != nil {
+		return &grant{issuer: c, roles: roles, refused: refusal("Client with clientId '%s' cannot be used: %s", c.id, err)}
+	}
 	return &grant{
 		issuer: c,
 		roles:  roles,
@@ -31,7 +46,7 @@ func newGrant(c *client, roles *roleSet) *grant {
 		result: api.AuthResult{
 			Status:   api.AuthSuccess,
 			ClientID: c.id,
-			Scopes:   roles.expand(c.scopes),
+			Scopes:   expanded,
 			Expires:  c.expires,
 		},
 	}
@@ -69,7 +84,11 @@ func (m *realm) evaluate(ctx context.Context, roles *roleSet, id, ext string, no
 	if malformed != nil {
 		return nil, malformed
 	}
-	g := *c.grant(roles)
+	plain, err := c.grant(roles)
+	if err != nil {
+		return nil, err
+	}
+	g := *plain
 	if e.HasCertificate {
 		if err := g.apply(&cert, id, now); err != nil {
 			return nil, err
@@ -110,7 +129,11 @@ func (g *grant) apply(c *hawk.Certificate, id string, now clock.Time) error {
 	g.cert = c
 	g.key = c.Key(token)
 	g.result.ClientID = strings.Clone(id) // id is part of a whole header
-	g.result.Scopes = g.roles.expand(c.Scopes)
+	expanded, err := g.roles.expand(c.Scopes)
+	if err != nil {
+		return refusal("ext.certificate cannot be used: %s", err)
+	}
+	g.result.Scopes = expanded
 	if c.Expiry < g.result.Expires.Millis() {
 		g.result.Expires = clock.OfMillis(c.Expiry)
 	}
@@ -128,7 +151,11 @@ func (g *grant) restrict(raw json.RawMessage) error {
 		return refusal("Supplied credentials do not satisfy authorizedScopes; credentials have scopes:\n\n```\n%s\n```\n\nauthorizedScopes are:\n\n```\n%s\n```",
 			strings.Join(g.result.Scopes.Slice(), "\n"), strings.Join(authorized, "\n"))
 	}
-	g.result.Scopes = g.roles.expand(authorized)
+	expanded, err := g.roles.expand(authorized)
+	if err != nil {
+		return refusal("ext.authorizedScopes cannot be used: %s", err)
+	}
+	g.result.Scopes = expanded
 	return nil
 }
 

@@ -50,13 +50,15 @@ type client struct {
 }
 
 // grant is what the client may do with its own token.
-func (c *client) grant(roles *roleSet) *grant {
-	if g := c.plain.Load(); g != nil && g.roles == roles {
-		return g
+func (c *client) grant(roles *roleSet) (*grant, error) {
+	g := c.plain.Load()
+	if g == nil || g.roles != roles {
+		g = newGrant(c, roles)
+		if g.small() {
+			c.plain.Store(g)
+		}
 	}
-	g := newGrant(c, roles)
-	c.plain.Store(g)
-	return g
+	return g, g.refused
 }
 
 // newToken makes an access token: two slugids, 44 characters with 244 random bits.
@@ -87,6 +89,7 @@ func (s *Service) cachedClient(ctx context.Context, id string) (*client, error) 
 
 // reply is the published form of a client.
 func (s *Service) reply(c *client) GetClientResponse {
+	expanded, err := s.roles.Load().resolver.Expand(c.scopes)
 	return GetClientResponse{
 		ClientID:           c.id,
 		Expires:            c.expires,
@@ -97,7 +100,7 @@ func (s *Service) reply(c *client) GetClientResponse {
 		LastRotated:        c.lastRotated,
 		DeleteOnExpiration: c.deleteOnExpiration,
 		Scopes:             nonNil(c.scopes),
-		ExpandedScopes:     s.roles.Load().resolver.Expand(c.scopes).Slice(),
+		ExpandedScopes:     shown(expanded, err, c.scopes),
 		Disabled:           c.disabled,
 	}
 }
@@ -148,6 +151,13 @@ func checkGrantable(scopes []string) error {
 	return nil
 }
 
+// checkExpandable refuses scopes that expand to so much that nobody can use
+// them.
+func (s *Service) checkExpandable(given []string) error {
+	_, err := s.roles.Load().resolver.Expand(given)
+	return badRoles(err)
+}
+
 // listClients lists clients in the order of their ids.
 func (s *Service) listClients(c *api.Call) (any, error) {
 	const listing = "clients"
@@ -183,8 +193,14 @@ func (s *Service) listClients(c *api.Call) (any, error) {
 		found = found[:limit]
 		reply.ContinuationToken = pageToken(listing, found[limit-1].id)
 	}
-	for _, c := range found {
-		reply.Clients = append(reply.Clients, s.reply(c))
+	bytes := 0
+	for i, c := range found {
+		one := s.reply(c)
+		if bytes += sizeOf(one.ExpandedScopes); bytes > s.maxListing && i > 0 {
+			reply.ContinuationToken = pageToken(listing, found[i-1].id)
+			break
+		}
+		reply.Clients = append(reply.Clients, one)
 	}
 	return reply, nil
 }
@@ -222,6 +238,9 @@ func (s *Service) createClient(c *api.Call, in *CreateClientRequest) (any, error
 		return nil, err
 	}
 	if err := c.Authorize(map[string]any{"clientId": id, "scopes": nonNil(in.Scopes)}); err != nil {
+		return nil, err
+	}
+	if err := s.checkExpandable(in.Scopes); err != nil {
 		return nil, err
 	}
 	token := newToken()
@@ -291,6 +310,9 @@ func (s *Service) updateClient(c *api.Call, in *CreateClientRequest) (any, error
 		return nil, err
 	}
 	if err := allowed(seen); err != nil {
+		return nil, err
+	}
+	if err := s.checkExpandable(in.Scopes); err != nil {
 		return nil, err
 	}
 	found, err := s.change(c, id, "updated", func(tx *store.Tx, found *client) error {

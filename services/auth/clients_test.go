@@ -225,6 +225,37 @@ func TestClients(t *testing.T) {
 		if ids, _ := list("prefix=a&limit=1&continuationToken=FOOBAR"); !slices.Equal(ids, []string{"a"}) {
 			t.Error("a token without meaning starts over:", ids)
 		}
+		d.role("r-1")
+		d.role("r-2")
+		for _, path := range []string{"/roles2/?limit=1", "/roleids/?limit=1", "/clients/a/audit?limit=1", "/audit/client/a?limit=1"} {
+			d.call(d.root(), "POST", "/clients/a", d.clientBody()).want(200)
+			other := d.call(d.root(), "GET", path, nil).string("continuationToken")
+			if strings.HasPrefix(path, "/clients/") { // root has done more than a
+				other = d.call(d.root(), "GET", clientPath(rootID)+"/audit?limit=1", nil).string("continuationToken")
+			}
+			if other == "" {
+				t.Fatal(path, "has no second page")
+			}
+			if ids, _ := list("prefix=a&limit=1&continuationToken=" + other); !slices.Equal(ids, []string{"a"}) {
+				t.Errorf("the token of %s starts over: %s", path, ids)
+			}
+			_, own := list("limit=3")
+			if path := strings.Replace(path, "/clients/a/", clientPath(rootID)+"/", 1); d.call(d.root(), "GET", path, nil).string("continuationToken") == "" {
+				t.Error(path)
+			} else if strings.HasPrefix(path, "/role") { // refuses what means nothing
+				d.call(d.root(), "GET", path+"&continuationToken="+own, nil).want(400, "Invalid continuation token")
+			} else if first := d.call(d.root(), "GET", path, nil); d.call(d.root(), "GET", path+"&continuationToken="+own, nil).body != first.body {
+				t.Errorf("%s: a client's token does not start over", path)
+			}
+		}
+		for _, token := range []string{"x", "0", "AAAAAAA", "AAAAAAAA", strings.Repeat("A", 2000)} {
+			if ids, _ := list("prefix=a&limit=1&continuationToken=" + token); !slices.Equal(ids, []string{"a"}) {
+				t.Errorf("%.20s starts over: %s", token, ids)
+			}
+		}
+		for _, token := range []string{"x-", "%20", "A%3D", "%00", "%C3%A9", "a,b"} {
+			d.call(d.root(), "GET", "/clients/?continuationToken="+token, nil).want(400, "InputError", "Invalid continuation token")
+		}
 		d.call(d.root(), "GET", "/clients/?continuationToken=%40%40something%23%23", nil).want(400, "InputError", "Invalid continuation token")
 		d.call(d.root(), "GET", "/clients/?prefix=%20", nil).want(400, "InvalidRequestArguments")
 		d.call(d.root(), "GET", "/clients/?other=1", nil).want(400, "InvalidRequestArguments")

@@ -17,22 +17,48 @@ func validRoleID(s string) bool { return s != "" && scopes.Valid(s) }
 
 // reply is the published form of a role of the set.
 func (r *roleSet) reply(x *role) GetRoleResponse {
+	own := []string{assume + x.id}
+	set, err := r.resolver.Uncached(own)
 	return GetRoleResponse{
 		RoleID:         x.id,
 		Scopes:         nonNil(x.scopes),
 		Description:    x.description,
 		Created:        x.created,
 		LastModified:   x.lastModified,
-		ExpandedScopes: r.resolver.Uncached([]string{"assume:" + x.id}).Slice(),
+		ExpandedScopes: shown(set, err, own),
 	}
 }
 
-func (r *roleSet) replies(roles []*role) []GetRoleResponse {
-	all := make([]GetRoleResponse, len(roles))
-	for i, x := range roles {
-		all[i] = r.reply(x)
+// replies is the published form of roles, or of the first of them if all of
+// them are more than one answer holds.
+func (r *roleSet) replies(roles []*role, most int) []GetRoleResponse {
+	all := make([]GetRoleResponse, 0, len(roles))
+	bytes := 0
+	for _, x := range roles {
+		reply := r.reply(x)
+		if bytes += sizeOf(reply.ExpandedScopes); bytes > most && len(all) > 0 {
+			break
+		}
+		all = append(all, reply)
 	}
 	return all
+}
+
+// maxListing is how many bytes of expanded scopes an answer with many roles or
+// clients holds, the last of them apart. Answers of thousands of roles have a
+// fifth of it.
+const maxListing = 128 << 20
+
+func sizeOf(list []string) int {
+	n := 0
+	for _, s := range list {
+		n += len(s)
+	}
+	return n
+}
+
+func errTooMuch() error {
+	return tcerr.New(tcerr.InputError, "The expanded scopes of all roles are more than one answer holds; ask `listRoles2` for them with a limit")
 }
 
 // listRoles answers with all roles.
@@ -41,7 +67,11 @@ func (s *Service) listRoles(c *api.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return set.replies(set.roles), nil
+	all := set.replies(set.roles, s.maxListing)
+	if len(all) < len(set.roles) {
+		return nil, errTooMuch()
+	}
+	return all, nil
 }
 
 // listRoles2 answers with a page of roles.
@@ -50,7 +80,14 @@ func (s *Service) listRoles2(c *api.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ListRoles2Response{Roles: set.replies(page), ContinuationToken: next}, nil
+	all := set.replies(page, s.maxListing)
+	if len(all) < len(page) {
+		if _, limited := c.Query("limit"); !limited {
+			return nil, errTooMuch()
+		}
+		next = pageToken(rolesListing, page[len(all)-1].id)
+	}
+	return ListRoles2Response{Roles: all, ContinuationToken: next}, nil
 }
 
 // listRoleIds answers with a page of the ids of roles.
@@ -66,12 +103,14 @@ func (s *Service) listRoleIds(c *api.Call) (any, error) {
 	return ListRoleIDsResponse{RoleIDs: ids, ContinuationToken: next}, nil
 }
 
+// rolesListing is what the tokens of listRoles2 and listRoleIds belong to.
+const rolesListing = "roles"
+
 // rolePage is the page of roles that a call asks for. Without a limit that is
 // all of them, whatever the token.
 func (s *Service) rolePage(c *api.Call) (set *roleSet, page []*role, next string, err error) {
-	const listing = "roles"
 	token, _ := c.Query("continuationToken")
-	after, ok, err := pageKey(listing, token)
+	after, ok, err := pageKey(rolesListing, token)
 	if err != nil {
 		return nil, nil, "", err
 	}
@@ -94,7 +133,7 @@ func (s *Service) rolePage(c *api.Call) (set *roleSet, page []*role, next string
 		page = page[sort.Search(len(page), func(i int) bool { return page[i].id > after }):]
 	}
 	if limit > 0 && len(page) > limit {
-		next = pageToken(listing, page[limit-1].id)
+		next = pageToken(rolesListing, page[limit-1].id)
 	}
 	return set, page[:min(limit, len(page))], next, nil
 }
@@ -161,7 +200,11 @@ func (s *Service) updateRole(c *api.Call, in *CreateRoleRequest) (any, error) {
 		if old == nil {
 			return roleChange{}, errNoRole()
 		}
-		added := now.resolver.Expand(old.scopes).Missing(in.Scopes)
+		held, err := now.resolver.Expand(old.scopes)
+		if err != nil { // then nobody has more by the role than its scopes
+			held = scopes.NewSet(old.scopes...)
+		}
+		added := held.Missing(in.Scopes)
 		if err := c.Authorize(map[string]any{"roleId": id, "scopesAdded": nonNil(added)}); err != nil {
 			return roleChange{}, err
 		}

@@ -29,7 +29,8 @@ type roleSet struct {
 }
 
 // newRoleSet compiles roles, which are ordered by id. The error is that of
-// scopes.Compile.
+// scopes.Compile. Roles that expand to too much are accepted, because they may
+// be stored already: each use of them is refused then.
 func newRoleSet(version int64, roles []*role) (*roleSet, error) {
 	rules := make([]scopes.Role, len(roles))
 	for i, r := range roles {
@@ -40,18 +41,58 @@ func newRoleSet(version int64, roles []*role) (*roleSet, error) {
 		return nil, err
 	}
 	set := &roleSet{version: version, roles: roles, resolver: resolver}
-	set.anonymous = set.expand(nil)
+	if set.anonymous, err = set.expand(nil); err != nil {
+		set.anonymous = scopes.NewSet(anonymous)
+	}
 	return set, nil
 }
 
 // anonymous is the scope that everybody has, with or without credentials.
-const anonymous = "assume:anonymous"
+const anonymous = assume + "anonymous"
+
+// assume begins the scope that gives a role.
+const assume = "assume:"
 
 // expand is what somebody may do who was given these scopes: with the scope
-// that everybody has, and all that roles grant.
-func (r *roleSet) expand(given []string) scopes.Set {
+// that everybody has, and all that roles grant. The error is a
+// *scopes.ExpansionError.
+func (r *roleSet) expand(given []string) (scopes.Set, error) {
 	all := make([]string, 0, len(given)+1)
 	return r.resolver.Expand(append(append(all, given...), anonymous))
+}
+
+// shown is what an answer shows as the expansion of scopes, without what
+// everybody has. If that is too much it is the scopes themselves: nobody gets
+// more by them, since requests of their holders are refused.
+func shown(set scopes.Set, err error, given []string) []string {
+	if err != nil {
+		set = scopes.NewSet(given...)
+	}
+	return set.Slice()
+}
+
+// maxGrowth is how many scopes the parameters of one role may make. Those of
+// real deployments make a few hundred.
+const maxGrowth = 100_000
+
+// check refuses what would follow from putting changed into the set now, if
+// that gives next, and is more than anybody can use. What was stored before is
+// no reason to refuse, as long as it does not get worse.
+func (r *roleSet) check(next *roleSet, changed *role) error {
+	id, n := next.resolver.Growth()
+	if n > maxGrowth {
+		if _, before := r.resolver.Growth(); n > before {
+			return tcerr.New(tcerr.InputError, "With this change the parameters of the role '%s' could make about %d scopes for one holder, at most %d are allowed. "+
+				"Each scope with '<..>' that leads to a role which has several such scopes itself multiplies them: let fewer lead to another role, or grant those scopes directly.",
+				id, n, maxGrowth)
+		}
+	}
+	for _, holder := range [][]string{{assume + changed.id}, {anonymous}} {
+		if _, err := next.resolver.Uncached(holder); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *roleSet) search(id string) (int, bool) {
@@ -115,6 +156,9 @@ func (s *Service) currentRoles(ctx context.Context) (*roleSet, error) {
 	if err != nil {
 		return nil, tcerr.Op("stored roles", err)
 	}
+	if _, err := set.expand(nil); err != nil {
+		s.logger.Error("nobody but holders of * can use this deployment until roles are changed", "error", err)
+	}
 	s.installRoles(set)
 	return set, nil
 }
@@ -172,6 +216,11 @@ func (s *Service) changeRoles(ctx context.Context, c *api.Call, plan func(now *r
 			if next, err = now.with(change.role, change.remove); err != nil {
 				return nil, roleChange{}, badRoles(err)
 			}
+			if !change.remove {
+				if err := now.check(next, change.role); err != nil {
+					return nil, roleChange{}, badRoles(err)
+				}
+			}
 		}
 		var moved bool
 		err = s.store.Write(ctx, func(tx *store.Tx) (err error) {
@@ -222,11 +271,13 @@ func (s *Service) writeRole(tx *store.Tx, c *api.Call, version int64, next *role
 	return false, s.publish(tx, change.exchange, RoleMessage{Version: 1, RoleID: change.role.id})
 }
 
-// badRoles turns what is wrong with a set of roles into an answer.
+// badRoles turns what is wrong with a set of roles, or with scopes under it,
+// into an answer.
 func badRoles(err error) error {
 	var cycle *scopes.CycleError
 	var invalid *scopes.InvalidScopeError
-	if errors.As(err, &cycle) || errors.As(err, &invalid) {
+	var large *scopes.ExpansionError
+	if errors.As(err, &cycle) || errors.As(err, &invalid) || errors.As(err, &large) {
 		return tcerr.New(tcerr.InputError, "%s", err)
 	}
 	return err

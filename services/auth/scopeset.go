@@ -9,7 +9,11 @@ func (s *Service) expandScopes(c *api.Call, in *Scopeset) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Scopeset{Scopes: set.resolver.Expand(in.Scopes).Slice()}, nil
+	expanded, err := set.resolver.Expand(in.Scopes)
+	if err != nil {
+		return nil, badRoles(err)
+	}
+	return Scopeset{Scopes: expanded.Slice()}, nil
 }
 
 // currentScopes answers with what the caller may do.

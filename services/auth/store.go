@@ -14,7 +14,10 @@ import (
 //go:embed migrations
 var migrationFiles embed.FS
 
-// Migrations are the tables of this service.
+// Migrations are the tables of this service. One of them, audit_history, is
+// meant for the history of other services' entities too: secrets, hooks and
+// worker pools. It is here because only this service answers from it; a
+// service that writes to it needs these migrations as well.
 func Migrations() store.Migrations {
 	below, err := fs.Sub(migrationFiles, "migrations")
 	if err != nil {
