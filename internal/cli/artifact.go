@@ -50,6 +50,8 @@ func locate(ctx context.Context, q *queue.Client, taskID string, runID int, name
 	switch {
 	case err != nil:
 		return "", err
+	case where.StorageType == "":
+		return "", errUnexpected
 	case where.StorageType == "error":
 		return "", &errArtifact{name, where.Reason, where.Message}
 	case where.URL == "":

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+	"golang.org/x/term"
 )
 
 // Exit statuses.
@@ -61,6 +62,8 @@ type session struct {
 	now    func() time.Time
 	sleep  func(ctx context.Context, d time.Duration) error
 	parser *kong.Kong
+
+	terminal bool // stdout is one, and must not be steered by what others wrote
 }
 
 // exitStatus is an error that has been explained already.
@@ -75,9 +78,10 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, getenv func(
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
+	file, ok := stdout.(*os.File)
 	return run(args, &session{
 		ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr, getenv: getenv,
-		now: time.Now, sleep: sleep,
+		now: time.Now, sleep: sleep, terminal: ok && term.IsTerminal(int(file.Fd())),
 	})
 }
 

@@ -76,6 +76,9 @@ func (c *envCommand) check(s *session) error {
 	if err != nil {
 		return err
 	}
+	if reply.Scopes == nil {
+		return errUnexpected
+	}
 	who := cfg.Credentials.ClientID
 	if c.JSON {
 		return s.printJSON(map[string]any{"rootUrl": cfg.RootURL, "clientId": who, "scopes": reply.Scopes})

@@ -30,7 +30,15 @@ func (g *oneGroup) members(ctx context.Context, q *queue.Client) iter.Seq2[*queu
 				yield(nil, err)
 				return
 			}
+			if page.TaskGroupID != string(g.TaskGroupID) || page.Tasks == nil {
+				yield(nil, errUnexpected)
+				return
+			}
 			for i := range page.Tasks {
+				if status := &page.Tasks[i].Status; checkStatus(status.TaskID, status) != nil || status.TaskID == "" {
+					yield(nil, errUnexpected)
+					return
+				}
 				if !yield(&page.Tasks[i], nil) {
 					return
 				}

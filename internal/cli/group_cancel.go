@@ -78,6 +78,9 @@ func cancelAll(ctx context.Context, q *queue.Client, ids []string) ([]string, er
 	for _, id := range ids {
 		g.Go(func() error {
 			reply, err := q.CancelTask(ctx, id)
+			if err == nil {
+				err = checkStatus(id, &reply.Status)
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			switch {

@@ -74,7 +74,7 @@ func (r *logReader) follow(ctx context.Context, taskID string, runID int, w io.W
 
 // resolved reports whether a run is resolved.
 func (r *logReader) resolved(ctx context.Context, taskID string, runID int) (bool, error) {
-	reply, err := r.queue.Status(ctx, taskID)
+	reply, err := statusOf(ctx, r.queue, taskID)
 	if err != nil {
 		return false, err
 	}

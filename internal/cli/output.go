@@ -11,7 +11,6 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
 
 	"taskcluster/client"
 )
@@ -60,6 +59,10 @@ func explain(err error) string {
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op != "listen" {
 		return text + "\nIs the deployment running at this address? \"taskcluster serve --worker\" starts one."
 	}
+	_, shape := errors.AsType[*json.UnmarshalTypeError](err)
+	if _, syntax := errors.AsType[*json.SyntaxError](err); shape || syntax {
+		return errUnexpected.Error() + "\n" + text
+	}
 	if errors.Is(err, context.Canceled) {
 		return "interrupted"
 	}
@@ -84,12 +87,7 @@ func table(w io.Writer, rows [][]string) error {
 // printable replaces control characters: names and messages come from others,
 // and must not steer the terminal.
 func printable(text string) string {
-	return strings.Map(func(c rune) rune {
-		if unicode.IsControl(c) || c == '\u2028' || c == '\u2029' || unicode.Is(unicode.Bidi_Control, c) {
-			return '\uFFFD'
-		}
-		return c
-	}, text)
+	return strings.Map(visible, text)
 }
 
 // short writes a duration for people: 0.4s, 12s, 3m05s, 2h10m.

@@ -81,7 +81,7 @@ func newDisplay(s *session, json, follow bool, tasks []*watched) display {
 	case json:
 		return &plainLines{w: &locked{w: s.stderr}, names: len(tasks) > 1}
 	case !follow:
-		if f, ok := s.stdout.(*os.File); ok && term.IsTerminal(int(f.Fd())) && s.getenv("TERM") != "dumb" {
+		if f, ok := s.stdout.(*os.File); ok && s.terminal && s.getenv("TERM") != "dumb" {
 			return &block{w: f, tasks: tasks, color: s.getenv("NO_COLOR") == "", size: func() (int, int) {
 				width, height, err := term.GetSize(int(f.Fd()))
 				if err != nil || width < 20 || height < 4 {
@@ -91,7 +91,7 @@ func newDisplay(s *session, json, follow bool, tasks []*watched) display {
 			}}
 		}
 	}
-	return &plainLines{w: &locked{w: s.stdout}, names: len(tasks) > 1}
+	return &plainLines{w: &locked{w: s.stdout}, names: len(tasks) > 1, terminal: s.terminal}
 }
 
 // jsonLines prints each event as a line of JSON.
@@ -115,11 +115,12 @@ func (d *jsonLines) draw(time.Time) {}
 func (d *jsonLines) moved()         {}
 func (d *jsonLines) close()         {}
 
-// plainLines prints a line for each change, and log lines as they are, with
-// their task's name in front when there are several.
+// plainLines prints a line for each change, and log lines as they are (on a
+// terminal: tamed), with their task's name in front when there are several.
 type plainLines struct {
-	w     io.Writer
-	names bool
+	w        io.Writer
+	names    bool
+	terminal bool
 }
 
 func (d *plainLines) begin(rootURL string, g *graph.Graph) {
@@ -135,9 +136,14 @@ func (d *plainLines) state(e stateEvent) {
 
 func (d *plainLines) log(t *watched, _ int, line []byte) {
 	var b bytes.Buffer
+	head := ""
 	if d.names {
-		fmt.Fprintf(&b, "[%s] ", printable(t.Name))
+		head = "[" + printable(t.Name) + "] "
 	}
+	if d.terminal {
+		line = bytes.ReplaceAll(tamed(line), []byte("\n"), []byte("\n"+head))
+	}
+	b.WriteString(head)
 	b.Write(line)
 	b.WriteByte('\n')
 	d.w.Write(b.Bytes())

@@ -164,7 +164,11 @@ func create(ctx context.Context, q *queue.Client, levels [][]*graph.Task) (int, 
 		calls.SetLimit(parallelCalls)
 		for i, t := range level {
 			calls.Go(func() error {
-				if _, err := q.CreateTask(ctx, t.ID, &t.Definition); err != nil {
+				reply, err := q.CreateTask(ctx, t.ID, &t.Definition)
+				if err == nil {
+					err = checkStatus(t.ID, &reply.Status)
+				}
+				if err != nil {
 					return fmt.Errorf("task %q: %w", printable(t.Name), err)
 				}
 				done[i] = true

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"taskcluster/client/queue"
@@ -56,6 +57,9 @@ func (c *taskArtifactsCommand) Run(s *session) error {
 	for page, err := range pages {
 		if err != nil {
 			return err
+		}
+		if page.Artifacts == nil || slices.ContainsFunc(page.Artifacts, func(a queue.ArtifactResponse) bool { return a.Name == "" }) {
+			return errUnexpected
 		}
 		all.Artifacts = append(all.Artifacts, page.Artifacts...)
 	}

@@ -60,6 +60,9 @@ func change(s *session, r *remote, id taskID,
 	}
 	defer q.Close()
 	reply, err := method(q, s.ctx, string(id))
+	if err == nil {
+		err = checkStatus(string(id), &reply.Status)
+	}
 	if err != nil {
 		return err
 	}

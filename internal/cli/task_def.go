@@ -22,5 +22,8 @@ func (c *taskDefCommand) Run(s *session) error {
 	if err != nil {
 		return err
 	}
+	if task.TaskGroupID == "" || task.Payload == nil {
+		return errUnexpected
+	}
 	return s.printJSON(task)
 }

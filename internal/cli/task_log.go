@@ -43,12 +43,17 @@ func (c *taskLogCommand) Run(s *session) error {
 		return err
 	}
 	w := s.stdout
-	if c.JSON {
+	switch {
+	case c.JSON:
 		l := &lines{emit: func(line []byte) {
 			writeJSON(s.stdout, logLine{Type: "log", TaskID: string(c.TaskID), RunID: runID, Line: string(line)}, "")
 		}}
 		defer l.close()
 		w = l
+	case s.terminal:
+		t := &tame{w: s.stdout}
+		defer t.close()
+		w = t
 	}
 	reader := &logReader{queue: q, http: newArtifactClient(), sleep: s.sleep}
 	switch {
@@ -69,7 +74,7 @@ func (c *taskLogCommand) Run(s *session) error {
 // follower waits until there is one that has begun.
 func (c *taskLogCommand) findRun(s *session, q *queue.Client) (runID int, running bool, err error) {
 	for waiting := false; ; {
-		reply, err := q.Status(s.ctx, string(c.TaskID))
+		reply, err := statusOf(s.ctx, q, string(c.TaskID))
 		if err != nil {
 			return 0, false, err
 		}

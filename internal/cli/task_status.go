@@ -26,7 +26,7 @@ func (c *taskStatusCommand) Run(s *session) error {
 		return err
 	}
 	defer q.Close()
-	reply, err := q.Status(s.ctx, string(c.TaskID))
+	reply, err := statusOf(s.ctx, q, string(c.TaskID))
 	if err != nil {
 		return err
 	}

@@ -138,7 +138,7 @@ func (w *watch) run(ctx context.Context, limit time.Duration) error {
 // refused reports whether an error is an answer that will not change.
 func refused(err error) bool {
 	status := client.StatusCode(err)
-	return status/100 == 4 && status != http.StatusTooManyRequests
+	return status/100 == 4 && status != http.StatusTooManyRequests || errors.Is(err, errUnexpected)
 }
 
 // poll asks for the state of all tasks that are not resolved, and returns those
@@ -159,13 +159,18 @@ func (w *watch) poll(ctx context.Context) (changed []*watched, err error) {
 			for i := range page.Statuses {
 				status := &page.Statuses[i].Status
 				t := w.byID[status.TaskID]
-				if t == nil {
-					return changed, errors.New("the server answered for a task that was not asked for")
+				if t == nil || checkStatus(t.ID, status) != nil {
+					return changed, errUnexpected
 				}
 				if t.status == nil || t.status.State != status.State || len(t.status.Runs) != len(status.Runs) {
 					changed = append(changed, t)
 				}
 				t.status = status
+			}
+		}
+		for _, id := range ids[:n] {
+			if w.byID[id].status == nil {
+				return changed, errUnexpected
 			}
 		}
 		ids = ids[n:]
