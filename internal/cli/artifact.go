@@ -38,6 +38,15 @@ const latestRun = -1
 // locate asks the queue for an artifact's storage URL, which needs no
 // credentials. Links are followed by the queue.
 func locate(ctx context.Context, q *queue.Client, taskID string, runID int, name string) (string, error) {
+	where, err := content(ctx, q, taskID, runID, name)
+	if err != nil {
+		return "", err
+	}
+	return where.URL, nil
+}
+
+// content asks the queue where an artifact's bytes are.
+func content(ctx context.Context, q *queue.Client, taskID string, runID int, name string) (*queue.ArtifactContentResponse, error) {
 	var (
 		where *queue.ArtifactContentResponse
 		err   error
@@ -49,15 +58,15 @@ func locate(ctx context.Context, q *queue.Client, taskID string, runID int, name
 	}
 	switch {
 	case err != nil:
-		return "", err
+		return nil, err
 	case where.StorageType == "":
-		return "", errUnexpected
+		return nil, errUnexpected
 	case where.StorageType == "error":
-		return "", &errArtifact{name, where.Reason, where.Message}
+		return nil, &errArtifact{name, where.Reason, where.Message}
 	case where.URL == "":
-		return "", fmt.Errorf("artifact %s is of storage type %q, which this version cannot fetch", name, where.StorageType)
+		return nil, fmt.Errorf("artifact %s is of storage type %q, which this version cannot fetch", name, where.StorageType)
 	}
-	return where.URL, nil
+	return where, nil
 }
 
 // errUnreachable marks trouble on the way to the bytes, which may pass.

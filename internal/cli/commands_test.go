@@ -125,6 +125,31 @@ func TestTaskLogOfRunningTask(t *testing.T) {
 	}
 }
 
+// TestTaskLogOfCancelledTask: the worker may not have noticed, so that the live
+// log does not end; it is not waited for.
+func TestTaskLogOfCancelledTask(t *testing.T) {
+	t.Parallel()
+	f := newFakeQueue(t)
+	f.frozen = true
+	for id, env := range map[string]map[string]string{
+		idA: {"LOG": "one\ntwo\n", "GROWS": "yes"},
+		idB: {"LOG": "one\n", "GROWS": "yes", "KEPT": "one\ntwo\n"},
+	} {
+		task := f.add(id, group, "cancelled", "running")
+		task.env = env
+		task.end("exception", "canceled")
+		for _, more := range [][]string{nil, {"--follow"}} {
+			r := f.command("", append([]string{"task", "log", id}, more...)...)
+			if r.status != 0 || r.stdout != "one\ntwo\n" {
+				t.Errorf("%s %v: %+v", id, more, r)
+			}
+			if says := strings.Contains(r.stderr, "has not ended this log yet"); says != (id == idA && more == nil) {
+				t.Errorf("%s %v: %s", id, more, r.stderr)
+			}
+		}
+	}
+}
+
 func TestTaskArtifacts(t *testing.T) {
 	f := newFakeQueue(t)
 	f.frozen = true

@@ -22,7 +22,8 @@ import (
 // fakeQueue answers the calls that the commands make, and has a worker of its
 // own: at each time that a client asks for states, every task takes a step.
 // What a task does stands in its environment: END is the state it ends in
-// (default completed), LOG its log.
+// (default completed), LOG its log, KEPT the log that its worker has uploaded
+// already; with GROWS, its live log does not end.
 type fakeQueue struct {
 	t      *testing.T
 	server *httptest.Server
@@ -87,6 +88,14 @@ func newFakeQueue(t *testing.T) *fakeQueue {
 	handle("GET "+v1+"/task/{id}/artifacts", f.artifacts)
 	handle("GET "+v1+"/task/{id}/runs/{run}/artifacts", f.artifacts)
 	handle("GET /storage/{id}/{name...}", f.storage)
+	mux.HandleFunc("GET /growing/{id}", func(w http.ResponseWriter, r *http.Request) {
+		f.mu.Lock()
+		log := f.tasks[r.PathValue("id")].env["LOG"]
+		f.mu.Unlock()
+		io.WriteString(w, log)
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
 	handle("GET /api/auth/v1/scopes/current", func(w http.ResponseWriter, r *http.Request) any {
 		if !strings.HasPrefix(r.Header.Get("Authorization"), `Hawk id="static/taskcluster/root"`) {
 			return map[string][]string{"scopes": {"anonymous:only"}}
@@ -282,6 +291,10 @@ func (f *fakeQueue) artifact(w http.ResponseWriter, r *http.Request) any {
 		return queue.ArtifactContentResponse{StorageType: "error", Name: name, Reason: "file-missing-on-worker", Message: "no such\x1b[2J file"}
 	case name == "public/data" && has:
 		return queue.ArtifactContentResponse{StorageType: "s3", Name: name, URL: f.server.URL + "/storage/" + t.status.TaskID + "/data"}
+	case name == backingLog && t.env["KEPT"] != "":
+		return queue.ArtifactContentResponse{StorageType: "s3", Name: name, URL: f.server.URL + "/storage/" + t.status.TaskID + "/kept"}
+	case name == liveLog && t.env["GROWS"] != "":
+		return queue.ArtifactContentResponse{StorageType: "reference", Name: name, URL: f.server.URL + "/growing/" + t.status.TaskID}
 	case name == liveLog && has && t.status.State != "pending" && t.status.State != "unscheduled":
 		return queue.ArtifactContentResponse{StorageType: "reference", Name: name, URL: f.server.URL + "/storage/" + t.status.TaskID + "/log"}
 	}
@@ -309,6 +322,10 @@ func (f *fakeQueue) storage(w http.ResponseWriter, r *http.Request) any {
 	log := t.env["LOG"]
 	if t.status.State == "running" {
 		log = log[:len(log)/2]
+	}
+	if r.PathValue("name") == "kept" {
+		io.WriteString(w, t.env["KEPT"])
+		return nil
 	}
 	name := t.def.Metadata.Name
 	if n, ok := f.breakLog[name]; ok && n < len(log) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -37,6 +38,18 @@ const (
 	logTries = 5
 )
 
+// idle is how long a log that may still grow must be silent to count as read.
+const idle = time.Second
+
+// errQuiet says that a log was read which may still grow.
+var errQuiet = errors.New("no more has been logged so far")
+
+// present copies to w what a run has logged so far. The error is errQuiet if
+// there may come more.
+func (r *logReader) present(ctx context.Context, taskID string, runID int, done bool, w io.Writer) error {
+	return r.copy(ctx, taskID, runID, done, false, &skipper{w: w})
+}
+
 // follow copies a run's log to w until the run is resolved. A connection that
 // breaks is taken up again where it broke.
 func (r *logReader) follow(ctx context.Context, taskID string, runID int, w io.Writer) error {
@@ -48,10 +61,10 @@ func (r *logReader) follow(ctx context.Context, taskID string, runID int, w io.W
 		if err != nil {
 			return err
 		}
-		err = r.copy(ctx, taskID, runID, done, counted)
+		err = r.copy(ctx, taskID, runID, done, true, counted)
 		missing := client.IsNotFound(err)
 		switch {
-		case err == nil && done:
+		case (err == nil || errors.Is(err, errQuiet)) && done:
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -85,15 +98,34 @@ func (r *logReader) resolved(ctx context.Context, taskID string, runID int) (boo
 }
 
 // copy reads the log once, from its beginning. Of a run that has been resolved
-// the kept log is read when the live one is not there.
-func (r *logReader) copy(ctx context.Context, taskID string, runID int, done bool, w *skipper) error {
-	url, err := locate(ctx, r.queue, taskID, runID, liveLog)
-	if done && client.IsNotFound(err) {
-		url, err = locate(ctx, r.queue, taskID, runID, backingLog)
+// the kept log is read when the live one is not there, or still grows: the
+// worker may not have noticed yet. A log that grows is read to its end only to
+// follow a run that goes on; otherwise until it falls silent.
+func (r *logReader) copy(ctx context.Context, taskID string, runID int, done, follow bool, w *skipper) error {
+	where, err := content(ctx, r.queue, taskID, runID, liveLog)
+	grows := err == nil && where.StorageType == "reference"
+	if done && (grows || client.IsNotFound(err)) {
+		url, keptErr := locate(ctx, r.queue, taskID, runID, backingLog)
+		switch {
+		case keptErr == nil:
+			if keptErr = r.read(ctx, url, w); keptErr == nil || !grows || w.failed != nil {
+				return keptErr
+			}
+		case !grows:
+			return keptErr
+		}
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case grows && (done || !follow):
+		return r.readPresent(ctx, where.URL, done, w)
 	}
+	return r.read(ctx, where.URL, w)
+}
+
+// read copies the bytes at a storage URL.
+func (r *logReader) read(ctx context.Context, url string, w *skipper) error {
 	body, err := open(ctx, r.http, url)
 	if err != nil {
 		return err
@@ -106,18 +138,40 @@ func (r *logReader) copy(ctx context.Context, taskID string, runID int, done boo
 	return nil
 }
 
+// readPresent is read until nothing has come for a while.
+func (r *logReader) readPresent(ctx context.Context, url string, done bool, w *skipper) error {
+	limited, cancel := context.WithCancel(ctx)
+	defer cancel()
+	timer := time.AfterFunc(10*idle, cancel) // for the first byte
+	defer timer.Stop()
+	w.heard = func() { timer.Reset(idle) }
+	defer func() { w.heard = nil }()
+	err := r.read(limited, url, w)
+	switch {
+	case limited.Err() == nil || ctx.Err() != nil || w.failed != nil:
+		return err
+	case done && w.at == 0:
+		return fmt.Errorf("%w: the worker does not answer", errUnreachable)
+	}
+	return errQuiet
+}
+
 // skipper passes on what lies behind that which it has passed on before, for a
 // reader that begins anew.
 type skipper struct {
 	w      io.Writer
-	passed int64 // bytes passed on in all
-	at     int64 // position of the present reading
-	failed error // of w
+	passed int64  // bytes passed on in all
+	at     int64  // position of the present reading
+	failed error  // of w
+	heard  func() // called at each Write, unless it is nil
 }
 
 func (s *skipper) rewind() { s.at = 0 }
 
 func (s *skipper) Write(p []byte) (int, error) {
+	if s.heard != nil {
+		s.heard()
+	}
 	fresh := p
 	if known := s.passed - s.at; known > 0 {
 		fresh = p[min(known, int64(len(p))):]

@@ -1,10 +1,8 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"taskcluster/client"
@@ -56,13 +54,18 @@ func (c *taskLogCommand) Run(s *session) error {
 		w = t
 	}
 	reader := &logReader{queue: q, http: newArtifactClient(), sleep: s.sleep}
-	switch {
-	case c.Follow:
+	if c.Follow {
 		err = reader.follow(s.ctx, string(c.TaskID), runID, w)
-	case running:
-		err = c.present(s, reader, runID, w)
-	default:
-		err = reader.copy(s.ctx, string(c.TaskID), runID, true, &skipper{w: w})
+	} else {
+		err = reader.present(s.ctx, string(c.TaskID), runID, !running, w)
+	}
+	if errors.Is(err, errQuiet) {
+		if running {
+			fmt.Fprintf(s.stderr, "The task is still running; --follow prints the rest.\n")
+		} else {
+			fmt.Fprintf(s.stderr, "The worker has not ended this log yet.\n")
+		}
+		return nil
 	}
 	if client.IsNotFound(err) || errors.Is(err, errNoLog) {
 		return fmt.Errorf("run %d of %s has no log", runID, c.TaskID)
@@ -104,28 +107,3 @@ func (c *taskLogCommand) findRun(s *session, q *queue.Client) (runID int, runnin
 		}
 	}
 }
-
-// idle is how long a live log must be silent to count as read.
-const idle = time.Second
-
-// present prints what a running task has logged so far: it reads the live log
-// until nothing has come for a while.
-func (c *taskLogCommand) present(s *session, reader *logReader, runID int, w io.Writer) error {
-	ctx, cancel := context.WithCancel(s.ctx)
-	defer cancel()
-	timer := time.AfterFunc(10*idle, cancel) // for the first byte
-	defer timer.Stop()
-	err := reader.copy(ctx, string(c.TaskID), runID, false, &skipper{w: writerFunc(func(p []byte) (int, error) {
-		timer.Reset(idle)
-		return w.Write(p)
-	})})
-	if ctx.Err() != nil && s.ctx.Err() == nil {
-		fmt.Fprintf(s.stderr, "The task is still running; --follow prints the rest.\n")
-		return nil
-	}
-	return err
-}
-
-type writerFunc func(p []byte) (int, error)
-
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
