@@ -127,8 +127,14 @@ func (m *realm) load(ctx context.Context, id string, now clock.Time) (*client, e
 }
 
 // success is the result of a request that was signed with g's key. Only then a
-// grant is remembered, so that nobody fills the memory with what he made up.
+// grant is finished and remembered, so that nobody fills the memory, or has
+// scopes expanded, with what he made up.
 func (m *realm) success(g *grant, fresh bool, id, ext, hash string, now clock.Time) *api.AuthResult {
+	if fresh {
+		if err := g.finish(); err != nil {
+			return m.failed(err)
+		}
+	}
 	if m.used != nil {
 		m.used(g.issuer, now)
 	}

@@ -24,6 +24,9 @@ type grant struct {
 	// refused is why nobody may use the grant, if the client's scopes expand to
 	// too much.
 	refused error
+	// authorized are authorizedScopes that are still to be expanded, once the
+	// request's signature has proved good: anybody can send them.
+	authorized []string
 }
 
 // maxGrant is how many bytes of scopes a grant that is remembered may have.
@@ -140,8 +143,7 @@ func (g *grant) apply(c *hawk.Certificate, id string, now clock.Time) error {
 	return nil
 }
 
-// restrict narrows the grant to authorizedScopes. An empty list leaves what
-// everybody has.
+// restrict checks authorizedScopes, to which finish narrows the grant.
 func (g *grant) restrict(raw json.RawMessage) error {
 	authorized, err := hawk.ParseAuthorizedScopes(raw)
 	if err != nil {
@@ -151,11 +153,21 @@ func (g *grant) restrict(raw json.RawMessage) error {
 		return refusal("Supplied credentials do not satisfy authorizedScopes; credentials have scopes:\n\n```\n%s\n```\n\nauthorizedScopes are:\n\n```\n%s\n```",
 			strings.Join(g.result.Scopes.Slice(), "\n"), strings.Join(authorized, "\n"))
 	}
-	expanded, err := g.roles.expand(authorized)
+	g.authorized = nonNil(authorized)
+	return nil
+}
+
+// finish narrows the grant to authorizedScopes, if there are any. An empty list
+// leaves what everybody has.
+func (g *grant) finish() error {
+	if g.authorized == nil {
+		return nil
+	}
+	expanded, err := g.roles.expand(g.authorized)
 	if err != nil {
 		return refusal("ext.authorizedScopes cannot be used: %s", err)
 	}
-	g.result.Scopes = expanded
+	g.result.Scopes, g.authorized = expanded, nil
 	return nil
 }
 

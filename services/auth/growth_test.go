@@ -119,6 +119,12 @@ func TestStoredGrowth(t *testing.T) {
 	narrow := other
 	narrow.AuthorizedScopes = []string{"assume:xp00-q"}
 	failed(d.signed(narrow), "ext.authorizedScopes cannot be used")
+	// Who cannot sign has nothing expanded.
+	forged := narrow
+	forged.AccessToken = "x"
+	if m := d.signed(forged).string("message"); strings.Contains(m, why) {
+		t.Error(m)
+	}
 	d.call(holder, "GET", "/scopes/current", nil).want(401, "AuthenticationFailed", why)
 
 	// Everybody else goes on.

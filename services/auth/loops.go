@@ -64,35 +64,39 @@ func (s *Service) noteUse(c *client, now clock.Time) {
 	}
 }
 
-// writeUses writes down what noteUse found, many uses in one transaction.
+// writeUses writes down what noteUse found.
 func (s *Service) writeUses(ctx context.Context) error {
 	for {
-		var uses []usage
 		select {
-		case u := <-s.used:
-			uses = append(uses, u)
+		case first := <-s.used:
+			s.writeUse(ctx, first)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		for more := true; more && len(uses) < purgeBatch; {
-			select {
-			case u := <-s.used:
-				uses = append(uses, u)
-			default:
-				more = false
+	}
+}
+
+// writeUse writes down a use, and in the same transaction what else is waiting.
+func (s *Service) writeUse(ctx context.Context, first usage) {
+	uses := []usage{first}
+	for more := true; more && len(uses) < purgeBatch; {
+		select {
+		case u := <-s.used:
+			uses = append(uses, u)
+		default:
+			more = false
+		}
+	}
+	err := s.store.Write(ctx, func(tx *store.Tx) error {
+		for _, u := range uses {
+			if _, err := tx.Exec(stmt.setLastUsed, u.at, u.clientID, u.at); err != nil {
+				return err
 			}
 		}
-		err := s.store.Write(ctx, func(tx *store.Tx) error {
-			for _, u := range uses {
-				if _, err := tx.Exec(stmt.setLastUsed, u.at, u.clientID, u.at); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil && ctx.Err() == nil {
-			s.logger.Warn("the last use of clients could not be written down", "clients", len(uses), "error", err)
-		}
+		return nil
+	})
+	if err != nil && ctx.Err() == nil {
+		s.logger.Warn("the last use of clients could not be written down", "clients", len(uses), "error", err)
 	}
 }
 

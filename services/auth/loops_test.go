@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"context"
 	"runtime"
 	"slices"
 	"strings"
@@ -11,21 +10,6 @@ import (
 	"taskcluster/internal/lifecycle"
 	"taskcluster/internal/store"
 )
-
-// contextUntilWritten ends once a later write is answered, which is after those
-// that waited before it.
-func contextUntilWritten(t *testing.T, d *deployment) (context.Context, context.CancelFunc) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	before := d.store.Stats().Operations
-	go func() {
-		for d.store.Stats().Operations == before && ctx.Err() == nil {
-			d.store.Write(ctx, func(*store.Tx) error { return nil })
-		}
-		cancel()
-	}()
-	return ctx, cancel
-}
 
 // TestOtherProcess: what one process changes, another learns by the event log.
 func TestOtherProcess(t *testing.T) {
