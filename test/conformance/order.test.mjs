@@ -163,7 +163,7 @@ test('C39-C40, F9: groups and priorities', async () => {
 });
 
 test('past the deadline', async () => {
-  const [id] = await created({ deadline: from('1 second'), dependencies: [] });
+  const [id] = await created({ deadline: from('2 seconds') });
   const deadline = (await queue.status(id)).status.deadline;
   await new Promise(resolve => setTimeout(resolve, Date.parse(deadline) - Date.now() + 20));
   is(await post(`/task/${id}/schedule`), 409, 'RequestConflict', `Task \`${id}\` can't be scheduled past its deadline at ${deadline}.`);
