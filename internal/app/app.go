@@ -240,6 +240,15 @@ func (a *App) Start(ctx context.Context) error {
 		return nil
 	})
 	if a.worker != nil {
+		// What it held when this program was last killed is lost: run it again
+		// now, not when the claims expire.
+		lost, err := a.queue.WorkerGone(ctx, localTaskQueue, localGroup, localWorkerID)
+		if err != nil {
+			return err
+		}
+		if lost > 0 {
+			a.log.Warn("the local worker was killed while it ran tasks; they are retried", "tasks", lost)
+		}
 		a.workers.Go("worker", a.worker.Run)
 	}
 	a.log.Info("serving", "rootUrl", a.rootURL, "listen", a.listener.Addr().String(), "dataDir", *a.settings.DataDir,
