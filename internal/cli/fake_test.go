@@ -34,6 +34,7 @@ type fakeQueue struct {
 	refuse   string         // name of a task whose creation is refused
 	frozen   bool           // tasks do not step
 	failures int            // how many polls to refuse with 500
+	ended    chan struct{}  // closed when a step finds that all tasks have ended
 	breakLog map[string]int // by task name: bytes after which a connection breaks, once
 }
 
@@ -44,7 +45,7 @@ type fakeTask struct {
 }
 
 func newFakeQueue(t *testing.T) *fakeQueue {
-	f := &fakeQueue{t: t, tasks: map[string]*fakeTask{}, breakLog: map[string]int{}}
+	f := &fakeQueue{t: t, tasks: map[string]*fakeTask{}, breakLog: map[string]int{}, ended: make(chan struct{})}
 	mux := http.NewServeMux()
 	handle := func(pattern string, h func(w http.ResponseWriter, r *http.Request) any) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -184,6 +185,13 @@ func (f *fakeQueue) step() {
 		for _, t := range unscheduled {
 			f.step0(t)
 		}
+		if f.over() {
+			select {
+			case <-f.ended:
+			default:
+				close(f.ended)
+			}
+		}
 	}()
 	for _, id := range f.order {
 		t := f.tasks[id]
@@ -202,6 +210,15 @@ func (f *fakeQueue) step() {
 			t.end(state, reason)
 		}
 	}
+}
+
+func (f *fakeQueue) over() bool {
+	for _, t := range f.tasks {
+		if !resolved(t.status.State) {
+			return false
+		}
+	}
+	return true
 }
 
 func (t *fakeTask) end(state, reason string) {

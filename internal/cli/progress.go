@@ -31,7 +31,9 @@ type stateEvent struct {
 	TaskID string `json:"taskId"`
 	State  string `json:"state"` // as published, or "blocked"
 	Reason string `json:"reason,omitempty"`
-	RunID  *int   `json:"runId,omitempty"`
+	// Message is what the log says about a failure; only with --follow.
+	Message string `json:"message,omitempty"`
+	RunID   *int   `json:"runId,omitempty"`
 
 	text string // for people
 }
@@ -53,6 +55,13 @@ func newStateEvent(t *watched) stateEvent {
 		e.RunID, e.Reason, e.text = &run.RunID, run.ReasonResolved, progressText(run)
 	}
 	return e
+}
+
+// explain adds what the log says about a failure, if anything.
+func (e *stateEvent) explain(why string) {
+	if e.Message = why; why != "" {
+		e.text += ": " + why
+	}
 }
 
 // progressText says how far a run is.

@@ -18,7 +18,8 @@ import (
 
 type runCommand struct {
 	Files             []string `arg:"" name:"file" completion:"files" help:"Task or graph of tasks in YAML; - is stdin."`
-	Follow            bool     `short:"f" help:"Print the logs of the tasks as they grow."`
+	Follow            bool     `short:"f" help:"Print what the tasks print."`
+	FullLog           bool     `help:"With --follow, print the worker's lines of the logs too."`
 	TaskQueue         string   `placeholder:"QUEUE" default:"local/native" help:"Task queue for tasks that give none (default: ${default})."`
 	Group             taskID   `placeholder:"ID" help:"Task group to join (default: a new one)."`
 	Timeout           span     `placeholder:"SPAN" help:"How long to watch, such as 30m; the tasks go on after that (default: until the end)."`
@@ -53,6 +54,9 @@ the needed task build; in payload, extra, env and artifacts {$taskId: build} is.
 The exit status is 0 only if all tasks completed. A task whose needs failed will
 not start; it is reported and not waited for.
 
+Of the logs, --follow leaves out what the worker adds, but for its warnings and
+errors; "task log" prints all of it.
+
 ` + examples(
 		"taskcluster run examples/hello.yml --follow",
 		"taskcluster run build.yml test.yml --timeout 1h --json",
@@ -77,6 +81,9 @@ const maxInput = 32 << 20
 
 // Run submits tasks and watches them.
 func (c *runCommand) Run(s *session) error {
+	if c.FullLog && !c.Follow {
+		return usageError("--full-log needs --follow")
+	}
 	sources, err := readSources(s.stdin, c.Files)
 	if err != nil {
 		return err

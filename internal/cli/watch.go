@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,7 +29,8 @@ type watch struct {
 
 	logs     *logReader // nil without --follow
 	logSlots chan struct{}
-	pending  sync.WaitGroup // announcements that wait for logs
+	fullLog  bool           // with the worker's own lines
+	pending  sync.WaitGroup // announcements that wait for their turn
 }
 
 // watched is one task.
@@ -38,6 +40,14 @@ type watched struct {
 	blockedBy *watched          // it will not start, because of this one
 	followed  int               // runs whose log is followed, or was
 	logs      sync.WaitGroup
+	output    *output // of the run outputOf, the latest that is followed
+	outputOf  int
+	shown     <-chan struct{} // closed when the latest state has been shown; nil: it has
+}
+
+// over reports whether nothing more will happen to the task.
+func (t *watched) over() bool {
+	return t.status != nil && (t.blockedBy != nil || resolved(t.status.State))
 }
 
 // state is the task's state for people: a blocked one says so.
@@ -79,6 +89,7 @@ func newWatch(s *session, c *runCommand, q *queue.Client, g *graph.Graph) *watch
 		}
 	}
 	if c.Follow {
+		w.fullLog = c.FullLog
 		w.logs = &logReader{queue: q, http: newArtifactClient(), sleep: s.sleep}
 		w.logSlots = make(chan struct{}, logsAtOnce)
 	}
@@ -111,8 +122,9 @@ func (w *watch) run(ctx context.Context, limit time.Duration) error {
 			}
 		default:
 			failures = 0
+			w.advance(ctx, changed)
 		}
-		w.advance(ctx, changed)
+		w.display.draw(w.session.now())
 		if err == nil && w.over() {
 			return nil
 		}
@@ -142,44 +154,50 @@ func refused(err error) bool {
 }
 
 // poll asks for the state of all tasks that are not resolved, and returns those
-// that have changed.
-func (w *watch) poll(ctx context.Context) (changed []*watched, err error) {
+// that have changed. It asks for those that need others first, so that of two
+// answers the one about what is needed is never the older. If it fails, nothing
+// has changed.
+func (w *watch) poll(ctx context.Context) (changed map[*watched]bool, err error) {
 	var ids []string
-	for _, t := range w.sorted {
+	for _, t := range slices.Backward(w.sorted) {
 		if t.status == nil || !resolved(t.status.State) {
 			ids = append(ids, t.ID)
 		}
 	}
-	for len(ids) > 0 {
-		n := min(len(ids), pollSize)
-		for page, err := range w.queue.StatusesPages(ctx, &queue.TasksRequest{TaskIDs: ids[:n]}, queue.StatusesQuery{}) {
+	fresh := make(map[string]*queue.TaskStatus, len(ids))
+	for part := range slices.Chunk(ids, pollSize) {
+		for page, err := range w.queue.StatusesPages(ctx, &queue.TasksRequest{TaskIDs: part}, queue.StatusesQuery{}) {
 			if err != nil {
-				return changed, err
+				return nil, err
 			}
 			for i := range page.Statuses {
 				status := &page.Statuses[i].Status
 				t := w.byID[status.TaskID]
 				if t == nil || checkStatus(t.ID, status) != nil {
-					return changed, errUnexpected
+					return nil, errUnexpected
 				}
-				if t.status == nil || t.status.State != status.State || len(t.status.Runs) != len(status.Runs) {
-					changed = append(changed, t)
-				}
-				t.status = status
+				fresh[t.ID] = status
 			}
 		}
-		for _, id := range ids[:n] {
-			if w.byID[id].status == nil {
-				return changed, errUnexpected
-			}
+	}
+	changed = map[*watched]bool{}
+	for _, id := range ids {
+		t, status := w.byID[id], fresh[id]
+		if status == nil {
+			return nil, errUnexpected
 		}
-		ids = ids[n:]
+		if t.status == nil || t.status.State != status.State || len(t.status.Runs) != len(status.Runs) {
+			changed[t] = true
+		}
+	}
+	for id, status := range fresh {
+		w.byID[id].status = status
 	}
 	return changed, nil
 }
 
 // advance finds what is blocked now, begins to follow logs and shows the change.
-func (w *watch) advance(ctx context.Context, changed []*watched) {
+func (w *watch) advance(ctx context.Context, changed map[*watched]bool) {
 	for _, t := range w.sorted {
 		if t.status == nil || t.blockedBy != nil || t.status.State != "unscheduled" {
 			continue
@@ -189,62 +207,28 @@ func (w *watch) advance(ctx context.Context, changed []*watched) {
 			failed := need.status != nil && (need.status.State == "failed" || need.status.State == "exception")
 			if need.blockedBy != nil || failed && t.Definition.Requires != "all-resolved" {
 				t.blockedBy = need
-				changed = append(changed, t)
+				changed[t] = true
 				break
 			}
 		}
 	}
-	for _, t := range changed {
-		w.follow(ctx, t)
-		w.announce(t)
-	}
-	w.display.draw(w.session.now())
-}
-
-// follow reads the logs of the runs that have begun.
-func (w *watch) follow(ctx context.Context, t *watched) {
-	if w.logs == nil {
-		return
-	}
-	for ; t.followed < len(t.status.Runs); t.followed++ {
-		run := &t.status.Runs[t.followed]
-		if run.State == "pending" {
-			return
+	for _, t := range w.sorted {
+		switch {
+		case !changed[t]:
+		case resolved(t.status.State):
+			w.follow(ctx, t)
+			w.announce(t) // behind the log
+		default:
+			w.announce(t)
+			w.follow(ctx, t)
 		}
-		if run.Started.IsZero() {
-			continue // it ended without having begun: there is no log
-		}
-		runID := run.RunID
-		t.logs.Go(func() {
-			w.logSlots <- struct{}{}
-			defer func() { <-w.logSlots }()
-			l := &lines{emit: func(line []byte) { w.display.log(t, runID, line) }}
-			err := w.logs.follow(ctx, t.ID, runID, l)
-			l.close()
-			if err != nil && ctx.Err() == nil {
-				fmt.Fprintf(w.session.stderr, "%s: log: %v\n", printable(t.Name), err)
-			}
-		})
 	}
-}
-
-// announce shows a task's new state, a final one behind the end of its log.
-func (w *watch) announce(t *watched) {
-	event := newStateEvent(t)
-	if w.logs == nil || !resolved(t.status.State) {
-		w.display.state(event)
-		return
-	}
-	w.pending.Go(func() {
-		t.logs.Wait()
-		w.display.state(event)
-	})
 }
 
 // over reports whether nothing more will happen.
 func (w *watch) over() bool {
 	for _, t := range w.tasks {
-		if t.status == nil || t.blockedBy == nil && !resolved(t.status.State) {
+		if !t.over() {
 			return false
 		}
 	}
@@ -257,6 +241,7 @@ type outcome struct {
 	TaskID    string `json:"taskId"`
 	State     string `json:"state"`
 	Reason    string `json:"reason,omitempty"`
+	Message   string `json:"message,omitempty"` // with --follow: what the log says about a failure
 	Runs      int    `json:"runs"`
 	BlockedBy string `json:"blockedBy,omitempty"` // name of the task because of which it did not start
 }
@@ -275,7 +260,7 @@ func (w *watch) report(rootURL string) bool {
 	sum := summary{RootURL: rootURL, TaskGroupID: w.group, Completed: true}
 	var bad []*watched
 	for _, t := range w.tasks {
-		o := outcome{Name: t.Name, TaskID: t.ID, State: t.status.State, Runs: len(t.status.Runs)}
+		o := outcome{Name: t.Name, TaskID: t.ID, State: t.status.State, Message: t.why(), Runs: len(t.status.Runs)}
 		if run := latest(t.status); run != nil {
 			o.Reason = run.ReasonResolved
 		}
@@ -304,7 +289,11 @@ func (w *watch) report(rootURL string) bool {
 			if t.blockedBy != nil {
 				rows = append(rows, []string{"  " + t.Name, "not started", "waits for " + t.blockedBy.Name + ": rerun that, or cancel the group"})
 			} else {
-				rows = append(rows, []string{"  " + t.Name, stateText(t.status), "taskcluster task log " + t.ID})
+				state := stateText(t.status)
+				if why := t.why(); why != "" {
+					state += ": " + why
+				}
+				rows = append(rows, []string{"  " + t.Name, state, "taskcluster task log " + t.ID})
 			}
 		}
 		table(s.stdout, rows)
