@@ -41,6 +41,9 @@ type Conn interface {
 	Rollback() error
 	// Exec runs a statement to its end and returns the number of changed rows.
 	Exec(q *Stmt, args []Value) (int64, error)
+	// Insert runs a statement made by store.Insert and returns the row's id;
+	// ok is false when it inserted nothing.
+	Insert(q *Stmt, args []Value) (id int64, ok bool, err error)
 	// Query starts a statement that answers with rows.
 	Query(q *Stmt, args []Value) (Cursor, error)
 	// Describe prepares a statement and tells its number of arguments and of

@@ -12,6 +12,7 @@ import (
 type Stmt struct {
 	sqlite, postgres string
 	writes           bool
+	inserts          bool // made by Insert
 }
 
 // SQL makes a statement whose text holds for both engines.
@@ -25,6 +26,20 @@ func Dialect(sqlite, postgres string) *Stmt {
 		writes:   writes(sqlite) || writes(postgres),
 	}
 }
+
+// Insert makes a statement for Tx.Insert from an INSERT of one row into a table
+// whose key is the number id. It has no RETURNING clause: for PostgreSQL one is
+// appended, SQLite tells the key anyway. There RETURNING costs a temporary table
+// and a copy of each page that the statement touches.
+func Insert(text string) *Stmt {
+	q := Dialect(text, text+" RETURNING id")
+	q.inserts = true
+	return q
+}
+
+// Inserts tells whether the function Insert made the statement. PostgreSQL then
+// answers it with a column more than SQLite.
+func (q *Stmt) Inserts() bool { return q.inserts }
 
 // Text is the statement as the engine named by dialect takes it: with `?`
 // placeholders for SQLite, `$1`, `$2`, … for PostgreSQL.

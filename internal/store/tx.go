@@ -47,6 +47,22 @@ func (tx *Tx) Exec(q *Stmt, args ...any) (rowsAffected int64, err error) {
 	return n, nil
 }
 
+// Insert runs a statement made by the function Insert and returns the id of the
+// new row; ok is false when ON CONFLICT DO NOTHING left it out.
+func (tx *Tx) Insert(q *Stmt, args ...any) (id int64, ok bool, err error) {
+	if err := tx.prepare(q, args); err != nil {
+		return 0, false, err
+	}
+	if !q.inserts {
+		return 0, false, tx.fail(q, errors.New("this statement was not made by store.Insert"))
+	}
+	id, ok, err = tx.conn.Insert(q, tx.values)
+	if err != nil {
+		return 0, false, tx.fail(q, err)
+	}
+	return id, ok, nil
+}
+
 // Query runs a statement that answers with rows. Its errors show in Rows.Err
 // and Rows.Scan. Rows that were not closed are closed when the function ends.
 func (tx *Tx) Query(q *Stmt, args ...any) *Rows {

@@ -35,6 +35,9 @@ func (c *fakeConn) Exec(_ *Stmt, args []Value) (int64, error) {
 	c.executed = append(c.executed, args[0].Text)
 	return 1, nil
 }
+func (c *fakeConn) Insert(*Stmt, []Value) (int64, bool, error) {
+	return 0, false, errors.ErrUnsupported
+}
 func (c *fakeConn) Query(*Stmt, []Value) (Cursor, error) { return nil, errors.ErrUnsupported }
 func (c *fakeConn) Describe(*Stmt) (int, int, error)     { return 0, 0, errors.ErrUnsupported }
 func (c *fakeConn) Script(string) error                  { return errors.ErrUnsupported }

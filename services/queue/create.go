@@ -184,9 +184,9 @@ func (o *op) create(item *creation, groupRow int64) (created bool, err error) {
 	if t.unsatisfied == 0 {
 		t.last = run{id: 0, state: pending, reasonCreated: reasonScheduled, scheduled: o.now}
 	}
-	err = o.tx.Row(stmt.insertTask, t.id, t.groupRow, t.queue, int64(t.state()), int64(t.priority), t.retriesLeft,
-		t.unsatisfied, t.deadline, t.expires, t.due(), t.last.id, int64(t.last.reasonCreated), t.last.scheduled).Scan(&t.row)
-	if errors.Is(err, store.ErrNoRows) {
+	row, inserted, err := o.tx.Insert(stmt.insertTask, t.id, t.groupRow, t.queue, int64(t.state()), int64(t.priority), t.retriesLeft,
+		t.unsatisfied, t.deadline, t.expires, t.due(), t.last.id, int64(t.last.reasonCreated), t.last.scheduled)
+	if err == nil && !inserted {
 		existing, err := loadTask(o.tx, d.id)
 		if err != nil {
 			return false, err
@@ -196,6 +196,7 @@ func (o *op) create(item *creation, groupRow int64) (created bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	t.row = row
 	if _, err := o.tx.Exec(stmt.insertDefinition, t.row, t.group, t.scheduler, t.project, t.retries, item.at,
 		t.tags, t.routes, item.text); err != nil {
 		return false, err

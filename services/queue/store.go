@@ -66,9 +66,9 @@ var stmt = struct {
 	pastRuns: store.SQL(`SELECT run_id, state, reason_created, reason_resolved, scheduled, started,
 		worker_group, worker_id, taken_until, resolved FROM past_runs WHERE task = ? ORDER BY run_id`),
 
-	insertTask: store.SQL(`INSERT INTO tasks (task_id, group_row, task_queue_id, state, priority, retries_left,
+	insertTask: store.Insert(`INSERT INTO tasks (task_id, group_row, task_queue_id, state, priority, retries_left,
 		unsatisfied, deadline, expires, due, run_id, reason_created, scheduled)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (task_id) DO NOTHING RETURNING id`),
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (task_id) DO NOTHING`),
 	insertDefinition: store.SQL(`INSERT INTO task_definitions
 		(id, group_id, scheduler_id, project_id, retries, priority_at, tags, routes, definition)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`),

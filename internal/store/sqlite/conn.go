@@ -133,6 +133,16 @@ func (c *conn) Exec(q *store.Stmt, args []store.Value) (int64, error) {
 	return n, nil
 }
 
+// Insert implements store.Conn. The last rowid is an older one when nothing was
+// inserted, so the number of changes has to tell.
+func (c *conn) Insert(q *store.Stmt, args []store.Value) (id int64, ok bool, err error) {
+	n, err := c.Exec(q, args)
+	if err != nil || n == 0 {
+		return 0, false, err
+	}
+	return sqlite3.Xsqlite3_last_insert_rowid(c.tls, c.db), true, nil
+}
+
 // Query implements store.Conn.
 func (c *conn) Query(q *store.Stmt, args []store.Value) (store.Cursor, error) {
 	s, err := c.start(q, args)

@@ -67,6 +67,9 @@ func PrepareAll(t *testing.T, migrations []store.Migrations, statements []*store
 			t.Errorf("SQLite does not understand it: %v", err)
 			continue
 		}
+		if q.Inserts() {
+			columns++ // the id
+		}
 		text := q.Text(store.Postgres)
 		described, err := conn.Prepare(t.Context(), "", text)
 		if err != nil {

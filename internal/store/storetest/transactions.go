@@ -161,6 +161,52 @@ func (s suite) values(t *testing.T) {
 	})
 }
 
+func (s suite) inserts(t *testing.T) {
+	db := s.open(t, store.Options{})
+	err := db.Write(t.Context(), func(tx *store.Tx) error {
+		last := int64(0)
+		for _, name := range []string{"a", "b", "c"} {
+			id, ok, err := tx.Insert(stmt.number, name)
+			if err != nil || !ok || id <= last {
+				t.Errorf("%s: %d after %d, %v, %v", name, id, last, ok, err)
+			}
+			last = id
+			if id, ok, err := tx.Insert(stmt.number, "a"); err != nil || ok || id != 0 {
+				t.Errorf("one that is there: %d, %v, %v", id, ok, err)
+			}
+			var stored int64
+			if err := tx.Row(stmt.numberOf, name).Scan(&stored); err != nil || stored != id {
+				t.Errorf("%s: %d is stored as %d, %v", name, id, stored, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Write(t.Context(), func(tx *store.Tx) error {
+		_, _, err := tx.Insert(stmt.number, nil)
+		return err
+	})
+	if err == nil {
+		t.Error("a row that breaks a constraint was inserted")
+	}
+	err = db.Read(t.Context(), func(tx *store.Tx) error {
+		_, _, err := tx.Insert(stmt.number, "d")
+		return err
+	})
+	if err == nil {
+		t.Error("a reader inserted something")
+	}
+	err = db.Write(t.Context(), func(tx *store.Tx) error {
+		_, _, err := tx.Insert(stmt.put, "d", 1)
+		return err
+	})
+	if err == nil {
+		t.Error("a statement for Exec was taken for one that tells an id")
+	}
+}
+
 func (s suite) transactions(t *testing.T) {
 	db := s.open(t, store.Options{})
 	ctx := t.Context()
