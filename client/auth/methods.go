@@ -97,6 +97,10 @@ func (q ListClientsQuery) encode() string {
 //
 // A page may be shorter than `limit`; there are more as long as there is a
 // `continuationToken`.
+//
+// Where roles would make too many scopes of these, `expandedScopes` has only
+// what was given: requests of their holders are refused until roles are
+// changed.
 func (c *Client) ListClients(ctx context.Context, q ListClientsQuery) (*ListClientsResponse, error) {
 	var out ListClientsResponse
 	if err := c.service.Do(ctx, client.Call{Name: "listClients", Verb: "GET", Path: "/clients/", Query: q.encode(), Out: &out}); err != nil {
@@ -126,6 +130,10 @@ func (c *Client) SignedListClientsURL(ctx context.Context, q ListClientsQuery, l
 // Client calls client: GET /clients/<clientId>.
 //
 // Answers with one client, without its access token.
+//
+// Where roles would make too many scopes of these, `expandedScopes` has only
+// what was given: requests of their holders are refused until roles are
+// changed.
 func (c *Client) Client(ctx context.Context, clientID string) (*GetClientResponse, error) {
 	var out GetClientResponse
 	if err := c.service.Do(ctx, client.Call{Name: "client", Verb: "GET", Path: "/clients/" + client.Escape(clientID), Out: &out}); err != nil {
@@ -298,7 +306,12 @@ func (c *Client) DeleteClient(ctx context.Context, clientID string) error {
 // ListRoles calls listRoles: GET /roles/.
 //
 // Answers with all roles in one list, in the order of their ids. `listRoles2`
-// answers in pages.
+// answers in pages, and has to be asked if all roles with their expanded scopes
+// are more than one answer holds.
+//
+// Where roles would make too many scopes of these, `expandedScopes` has only
+// what was given: requests of their holders are refused until roles are
+// changed.
 func (c *Client) ListRoles(ctx context.Context) (ListRolesResponse, error) {
 	var out ListRolesResponse
 	err := c.service.Do(ctx, client.Call{Name: "listRoles", Verb: "GET", Path: "/roles/", Out: &out})
@@ -327,7 +340,13 @@ func (q ListRoles2Query) encode() string {
 
 // ListRoles2 calls listRoles2: GET /roles2/.
 //
-// Lists roles in the order of their ids; all of them if there is no `limit`.
+// Lists roles in the order of their ids; all of them if there is no `limit`,
+// which is an error if that is more than one answer holds. A page may be
+// shorter than `limit`.
+//
+// Where roles would make too many scopes of these, `expandedScopes` has only
+// what was given: requests of their holders are refused until roles are
+// changed.
 func (c *Client) ListRoles2(ctx context.Context, q ListRoles2Query) (*ListRoles2Response, error) {
 	var out ListRoles2Response
 	if err := c.service.Do(ctx, client.Call{Name: "listRoles2", Verb: "GET", Path: "/roles2/", Query: q.encode(), Out: &out}); err != nil {
@@ -396,6 +415,10 @@ func (c *Client) SignedListRoleIDsURL(ctx context.Context, q ListRoleIDsQuery, l
 // Role calls role: GET /roles/<roleId>.
 //
 // Answers with one role, and with all that it gives to its holder.
+//
+// Where roles would make too many scopes of these, `expandedScopes` has only
+// what was given: requests of their holders are refused until roles are
+// changed.
 func (c *Client) Role(ctx context.Context, roleID string) (*GetRoleResponse, error) {
 	var out GetRoleResponse
 	if err := c.service.Do(ctx, client.Call{Name: "role", Verb: "GET", Path: "/roles/" + client.Escape(roleID), Out: &out}); err != nil {
@@ -421,7 +444,8 @@ func (c *Client) SignedRoleURL(ctx context.Context, roleID string, lifetime time
 //
 // If the roleId ends in a star, the role is for everybody who assumes what
 // begins like it, and `<..>` in a scope stands for the rest. Roles must not
-// form a circle.
+// form a circle, and the parameters of roles that lead to each other must not
+// make more than 100,000 scopes.
 func (c *Client) CreateRole(ctx context.Context, roleID string, in *CreateRoleRequest) (*GetRoleResponse, error) {
 	if in != nil {
 		fixed := *in // null is not a list
@@ -466,7 +490,7 @@ func (c *Client) DeleteRole(ctx context.Context, roleID string) error {
 // ExpandScopes calls expandScopes: POST /scopes/expand.
 //
 // Answers with the given scopes and all that roles give to their holder,
-// without what others cover.
+// without what others cover. It is an error if that is too much.
 func (c *Client) ExpandScopes(ctx context.Context, in *Scopeset) (*Scopeset, error) {
 	if in != nil {
 		fixed := *in // null is not a list
