@@ -67,12 +67,52 @@ func FuzzParse(f *testing.F) {
 	f.Add("2026-01-02 03:04:05+0100")
 	f.Fuzz(func(t *testing.T, s string) {
 		got, err := Parse(s)
-		if err != nil || got < 0 {
-			return
+		if err != nil || got < 0 || got.Std().Year() > 9999 {
+			return // what lies before 1970 or after 9999 is written in another form
 		}
 		again, err := Parse(got.String())
 		if err != nil || again != got {
 			t.Fatalf("%q -> %v -> %v, %v", s, got, again, err)
 		}
 	})
+}
+
+// TestAppend compares with the standard library.
+func TestAppend(t *testing.T) {
+	for _, s := range []string{"1970-01-01T00:00:00Z", "1969-12-31T23:59:59.999Z", "2000-02-29T12:00:00Z", "1900-02-28T23:59:59Z", "0000-01-01T00:00:00Z", "9999-12-31T23:59:59.999Z"} {
+		std, err := time.Parse(time.RFC3339, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := Of(std).String(), std.UTC().Format("2006-01-02T15:04:05.000Z"); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	at := Of(time.Date(1800, 1, 1, 0, 0, 0, 0, time.UTC))
+	for range 200_000 {
+		at = at.Add(17*time.Hour + 13*time.Minute + 7*time.Second + 211*time.Millisecond + 3*time.Microsecond)
+		if got, want := at.String(), at.Std().Format("2006-01-02T15:04:05.000Z"); got != want {
+			t.Fatalf("%s, want %s", got, want)
+		}
+	}
+	for in, want := range map[string]string{
+		"9999-12-31T23:59:59-01:00": "+010000-01-01T00:59:59.000Z",
+		"0000-01-01T00:00:00+01:00": "-000001-12-31T23:00:00.000Z",
+	} {
+		if got, err := Parse(in); err != nil || got.String() != want {
+			t.Errorf("%s: %v, %v", in, got, err)
+		}
+	}
+	b := make([]byte, 0, 32)
+	if n := testing.AllocsPerRun(100, func() { b = at.Append(b[:0]) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func BenchmarkAppend(b *testing.B) {
+	buf := make([]byte, 0, 32)
+	at := Of(time.Now())
+	for b.Loop() {
+		buf = at.Append(buf[:0])
+	}
 }

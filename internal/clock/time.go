@@ -39,20 +39,76 @@ func (t Time) Sub(u Time) time.Duration { return time.Duration(t-u) * time.Micro
 // IsZero tells whether t is "no time".
 func (t Time) IsZero() bool { return t == 0 }
 
-// layout has exactly three fractional digits, as JavaScript's toJSON writes them.
-const layout = "2006-01-02T15:04:05.000Z"
-
 // String is the published form.
 func (t Time) String() string { return string(t.Append(nil)) }
 
-// Append appends the published form, without quotes.
+// Append appends the published form, without quotes: exactly three fractional
+// digits, as JavaScript's toJSON writes them, which also gives a year outside
+// 0 to 9999 a sign and six digits. It stands in every answer a dozen times, so
+// it does the arithmetic itself.
 func (t Time) Append(b []byte) []byte {
-	return t.Std().AppendFormat(b, layout)
+	ms := floor(int64(t), 1000)
+	days := floor(ms, 24*60*60*1000)
+	rest := int(ms - days*24*60*60*1000)
+	year, month, day := civil(days)
+	switch {
+	case year < 0:
+		b = appendDigits(append(b, '-'), -year, 6)
+	case year > 9999:
+		b = appendDigits(append(b, '+'), year, 6)
+	default:
+		b = appendDigits(b, year, 4)
+	}
+	b = appendDigits(append(b, '-'), month, 2)
+	b = appendDigits(append(b, '-'), day, 2)
+	b = appendDigits(append(b, 'T'), rest/3600000, 2)
+	b = appendDigits(append(b, ':'), rest/60000%60, 2)
+	b = appendDigits(append(b, ':'), rest/1000%60, 2)
+	b = appendDigits(append(b, '.'), rest%1000, 3)
+	return append(b, 'Z')
+}
+
+// civil gives the date of a day counted from 1970-01-01, by the algorithm of
+// Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms": years begin in
+// March, so that the leap day is the last.
+func civil(days int64) (year, month, day int) {
+	z := days + 719468 // from 0000-03-01
+	era := floor(z, 146097)
+	ofEra := z - era*146097
+	yearOfEra := (ofEra - ofEra/1460 + ofEra/36524 - ofEra/146096) / 365
+	ofYear := ofEra - (365*yearOfEra + yearOfEra/4 - yearOfEra/100)
+	fromMarch := (5*ofYear + 2) / 153
+	day = int(ofYear-(153*fromMarch+2)/5) + 1
+	year = int(yearOfEra + era*400)
+	month = int(fromMarch) + 3
+	if month > 12 {
+		month -= 12
+		year++
+	}
+	return year, month, day
+}
+
+// floor divides, rounding down.
+func floor(a, b int64) int64 {
+	q := a / b
+	if a%b < 0 {
+		q--
+	}
+	return q
+}
+
+func appendDigits(b []byte, n, width int) []byte {
+	var d [6]byte
+	for i := width - 1; i >= 0; i-- {
+		d[i] = byte('0' + n%10)
+		n /= 10
+	}
+	return append(b, d[:width]...)
 }
 
 // MarshalJSON writes the published form as a JSON string.
 func (t Time) MarshalJSON() ([]byte, error) {
-	b := make([]byte, 0, len(layout)+2)
+	b := make([]byte, 0, len(`"2006-01-02T15:04:05.000Z"`))
 	b = append(b, '"')
 	b = t.Append(b)
 	return append(b, '"'), nil
