@@ -375,6 +375,46 @@ func TestPayloadHash(t *testing.T) {
 	}
 }
 
+func TestEntityTags(t *testing.T) {
+	s, _ := newTestServer(t)
+	first := call(s, "GET", "/single/Hello", "")
+	tag := first.header.Get("ETag")
+	if !strings.HasPrefix(tag, `W/"`) {
+		t.Fatalf("ETag %q", tag)
+	}
+	for _, header := range []string{tag, `"x", ` + tag, strings.TrimPrefix(tag, "W/"), "*"} {
+		if r := call(s, "GET", "/single/Hello", "", "If-None-Match", header); r.status != 304 || r.body != "" {
+			t.Errorf("%s: %d %s", header, r.status, r.body)
+		}
+	}
+	if r := call(s, "GET", "/single/Other", "", "If-None-Match", tag); r.status != 200 {
+		t.Errorf("%d", r.status)
+	}
+	if r := call(s, "PUT", "/thing", `{"name":"x"}`, "Content-Type", "application/json", "If-None-Match", "*"); r.status != 200 || r.header.Get("ETag") != "" {
+		t.Errorf("%d %v", r.status, r.header)
+	}
+}
+
+func TestForceSSL(t *testing.T) {
+	s, _ := newTestServer(t)
+	get := func(proto string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest("GET", "/api/test/v1/list?limit=1", nil)
+		r.Host = "tc.test"
+		if proto != "" {
+			r.Header.Set("X-Forwarded-Proto", proto)
+		}
+		w := httptest.NewRecorder()
+		ForceSSL(s).ServeHTTP(w, r)
+		return w
+	}
+	if w := get(""); w.Code != 302 || w.Header().Get("Location") != "https://tc.test/api/test/v1/list?limit=1" {
+		t.Errorf("%d %v", w.Code, w.Header())
+	}
+	if w := get("https"); w.Code != 200 || w.Header().Get("Strict-Transport-Security") != "max-age=7776000" {
+		t.Errorf("%d %v", w.Code, w.Header())
+	}
+}
+
 func TestTracing(t *testing.T) {
 	s, _ := newTestServer(t)
 	a := call(s, "GET", "/ping", "", "X-Taskcluster-Trace-Id", "mine") // A24

@@ -66,10 +66,9 @@ func hostPort(r *http.Request) (string, int) {
 			return host, p
 		}
 	}
-	if proto, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Proto"), ","); strings.TrimSpace(proto) == "https" {
-		return host, 443
-	}
 	switch {
+	case secure(r) && r.TLS == nil:
+		port = 443
 	case port != 0:
 	case r.TLS != nil:
 		port = 443

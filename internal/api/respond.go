@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc64"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -67,6 +68,14 @@ const compressAbove = 1024
 func writeJSON(w http.ResponseWriter, r *http.Request, status int, body []byte) {
 	h := w.Header()
 	h["Content-Type"] = jsonType
+	if status == http.StatusOK && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+		tag := entityTag(body)
+		h["Etag"] = []string{tag}
+		if matches(r.Header.Get("If-None-Match"), tag) {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+	}
 	if len(body) > compressAbove && h.Get("Content-Encoding") == "" && acceptsGzip(r) {
 		body = compress(body)
 		h.Set("Content-Encoding", "gzip")
@@ -77,6 +86,26 @@ func writeJSON(w http.ResponseWriter, r *http.Request, status int, body []byte) 
 	if r.Method != http.MethodHead {
 		w.Write(body)
 	}
+}
+
+// entityTag is the weak tag of an answer: its length and a checksum.
+func entityTag(body []byte) string {
+	return fmt.Sprintf(`W/"%x-%x"`, len(body), crc64.Checksum(body, entityTable))
+}
+
+var entityTable = crc64.MakeTable(crc64.ECMA)
+
+// matches compares an If-None-Match header with a tag, weakly.
+func matches(header, tag string) bool {
+	if header == "" {
+		return false
+	}
+	for _, h := range strings.Split(header, ",") {
+		if h = strings.TrimSpace(h); h == "*" || strings.TrimPrefix(h, "W/") == strings.TrimPrefix(tag, "W/") {
+			return true
+		}
+	}
+	return false
 }
 
 func acceptsGzip(r *http.Request) bool {

@@ -154,8 +154,12 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 		}
 		rooms.liveLogs = http.StripPrefix(strings.TrimSuffix(liveLogPath, "/"), a.worker.LiveLogHandler())
 	}
+	served := a.handler
+	if *settings.ForceSSL {
+		served = api.ForceSSL(served)
+	}
 	a.server = &http.Server{
-		Handler:           a.handler,
+		Handler:           served,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       time.Minute, // of a request and its body; artifact uploads extend it while bytes arrive
 		IdleTimeout:       90 * time.Second,

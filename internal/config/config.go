@@ -42,6 +42,7 @@ type Settings struct {
 	MaxArtifactSize *int64         `name:"max-artifact-size" fallback:"0" placeholder:"BYTES" help:"Largest artifact that may be uploaded; 0 means no limit."`
 	EventRetention  *time.Duration `name:"event-retention" fallback:"24h" placeholder:"DURATION" help:"How long published events are kept for those who read them later."`
 	TrustProxy      *bool          `name:"trust-proxy" fallback:"false" help:"Believe X-Forwarded-For from the proxy in front."`
+	ForceSSL        *bool          `name:"force-ssl" fallback:"false" help:"Redirect plain http to https, as the proxy in front tells by X-Forwarded-Proto."`
 	LogLevel        *string        `name:"log-level" fallback:"info" placeholder:"LEVEL" enum:"debug,info,warn,error" help:"Least severe log lines to write: debug, info, warn or error."`
 	LogFormat       *string        `name:"log-format" fallback:"json" placeholder:"FORMAT" enum:"json,text" help:"Form of log lines: json or text."`
 }
