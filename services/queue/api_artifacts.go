@@ -31,7 +31,7 @@ func (s *Service) artifactMethods() []api.Method {
 			Name: "getArtifact", Title: "Get Artifact Data from Run", Category: category, Stability: api.Stable,
 			Description: "Redirects to the content of an artifact; the body has the URL as well. Links are followed, and the scopes of each name on the way are needed. An `error` artifact answers 424 with its reason.",
 			Method:      get, Route: "/task/:taskId/runs/:runId/artifacts/{*name}", Params: artifactParam, Output: "v1/get-artifact-response.json#",
-			Scopes: read, Handle: s.getArtifact,
+			Scopes: read, Handle: ofRun(s.redirect),
 		},
 		{
 			Name: "getLatestArtifact", Title: "Get Artifact Data from Latest Run", Category: category, Stability: api.Stable,
@@ -43,37 +43,37 @@ func (s *Service) artifactMethods() []api.Method {
 			Name: "listArtifacts", Title: "Get Artifacts from Run", Category: category, Stability: api.Stable,
 			Description: "The artifacts of a run, by name.",
 			Method:      get, Route: "/task/:taskId/runs/:runId/artifacts", Params: runParams, Query: api.Paging(), Output: "v1/list-artifacts-response.json#",
-			Scopes: list, Handle: s.listArtifacts,
+			Scopes: list, Handle: ofRun(s.listArtifacts),
 		},
 		{
 			Name: "listLatestArtifacts", Title: "Get Artifacts from Latest Run", Category: category, Stability: api.Stable,
 			Description: "The artifacts of the task's last run, by name.",
 			Method:      get, Route: "/task/:taskId/artifacts", Params: taskParam, Query: api.Paging(), Output: "v1/list-artifacts-response.json#",
-			Scopes: listLatest, Handle: s.listLatestArtifacts,
+			Scopes: listLatest, Handle: s.ofLatestRun(s.list),
 		},
 		{
 			Name: "artifactInfo", Title: "Get Artifact Information From Run", Category: category, Stability: api.Stable,
 			Description: "What is known of an artifact, without its content. Links are not followed.",
 			Method:      get, Route: "/task/:taskId/runs/:runId/artifact-info/{*name}", Params: artifactParam, Output: "v1/artifact-response.json#",
-			Scopes: list, Handle: s.artifactInfo,
+			Scopes: list, Handle: ofRun(s.info),
 		},
 		{
 			Name: "latestArtifactInfo", Title: "Get Artifact Information From Latest Run", Category: category, Stability: api.Stable,
 			Description: "Like artifactInfo, for the task's last run.",
 			Method:      get, Route: "/task/:taskId/artifact-info/{*name}", Params: latestParam, Output: "v1/artifact-response.json#",
-			Scopes: listLatest, Handle: s.latestArtifactInfo,
+			Scopes: listLatest, Handle: s.ofLatestRun(s.info),
 		},
 		{
 			Name: "artifact", Title: "Get Artifact Content From Run", Category: category, Stability: api.Stable,
 			Description: "Where the content of an artifact is, as JSON instead of a redirect. Links are followed. An `error` artifact answers with its reason, and success.",
 			Method:      get, Route: "/task/:taskId/runs/:runId/artifact-content/{*name}", Params: artifactParam, Output: "v1/artifact-content-response.json#",
-			Scopes: read, Handle: s.artifact,
+			Scopes: read, Handle: ofRun(s.content),
 		},
 		{
 			Name: "latestArtifact", Title: "Get Artifact Content From Latest Run", Category: category, Stability: api.Stable,
 			Description: "Like artifact, for the task's last run.",
 			Method:      get, Route: "/task/:taskId/artifact-content/{*name}", Params: latestParam, Output: "v1/artifact-content-response.json#",
-			Scopes: read, Handle: s.latestArtifact,
+			Scopes: read, Handle: s.ofLatestRun(s.content),
 		},
 	}
 }

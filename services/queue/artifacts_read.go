@@ -50,27 +50,39 @@ func (s *Service) location(c *api.Call, id slugid.ID, runID int, a *artifact) (s
 	return s.blob.GetURL(c.Context, blobKey(id, runID, a.name), downloadValid)
 }
 
-func (s *Service) getArtifact(c *api.Call) (any, error) {
-	id, err := slugid.Parse(c.Param("taskId"))
-	if err != nil {
-		return nil, err
+// ofRun serves a method about an artifact of the run that the URL names.
+func ofRun(f func(c *api.Call, id slugid.ID, runID int) (any, error)) func(*api.Call) (any, error) {
+	return func(c *api.Call) (any, error) {
+		id, err := slugid.Parse(c.Param("taskId"))
+		if err != nil {
+			return nil, err
+		}
+		return f(c, id, parseRunID(c.Param("runId")))
 	}
-	return s.redirect(c, id, parseRunID(c.Param("runId")))
 }
 
-func (s *Service) getLatestArtifact(c *api.Call) (any, error) {
-	id, err := slugid.Parse(c.Param("taskId"))
-	if err != nil {
-		return nil, err
+// ofLatestRun is ofRun for the task's latest run, even one without artifacts.
+func (s *Service) ofLatestRun(f func(c *api.Call, id slugid.ID, runID int) (any, error)) func(*api.Call) (any, error) {
+	return func(c *api.Call) (any, error) {
+		id, err := slugid.Parse(c.Param("taskId"))
+		if err != nil {
+			return nil, err
+		}
+		runID, err := s.latestRun(c.Context, id)
+		if err != nil {
+			return nil, err
+		}
+		return f(c, id, runID)
 	}
+}
+
+// getLatestArtifact is unlike its siblings: callers without the scope learn
+// nothing of the task.
+func (s *Service) getLatestArtifact(c *api.Call) (any, error) {
 	if err := c.Authorize(map[string]any{"names": []string{c.Param("name")}}); err != nil {
 		return nil, err
 	}
-	runID, err := s.latestRun(c.Context, id)
-	if err != nil {
-		return nil, err
-	}
-	return s.redirect(c, id, runID)
+	return s.ofLatestRun(s.redirect)(c)
 }
 
 // redirect sends the caller to the content of an artifact. Clients that do not
@@ -94,27 +106,7 @@ func (s *Service) redirect(c *api.Call, id slugid.ID, runID int) (any, error) {
 		Body: &GetArtifactResponse{StorageType: a.storageType, URL: url}}, nil
 }
 
-// artifact answers with where the content is, without a redirect.
-func (s *Service) artifact(c *api.Call) (any, error) {
-	id, err := slugid.Parse(c.Param("taskId"))
-	if err != nil {
-		return nil, err
-	}
-	return s.content(c, id, parseRunID(c.Param("runId")))
-}
-
-func (s *Service) latestArtifact(c *api.Call) (any, error) {
-	id, err := slugid.Parse(c.Param("taskId"))
-	if err != nil {
-		return nil, err
-	}
-	runID, err := s.latestRun(c.Context, id)
-	if err != nil {
-		return nil, err
-	}
-	return s.content(c, id, runID)
-}
-
+// content answers with where the content is, without a redirect.
 func (s *Service) content(c *api.Call, id slugid.ID, runID int) (any, error) {
 	a, err := s.follow(c, id, runID, c.Param("name"))
 	if err != nil {
@@ -130,26 +122,6 @@ func (s *Service) content(c *api.Call, id slugid.ID, runID int) (any, error) {
 	return &GetArtifactResponse{StorageType: a.storageType, URL: url}, nil
 }
 
-func (s *Service) artifactInfo(c *api.Call) (any, error) {
-	id, err := slugid.Parse(c.Param("taskId"))
-	if err != nil {
-		return nil, err
-	}
-	return s.info(c, id, parseRunID(c.Param("runId")))
-}
-
-func (s *Service) latestArtifactInfo(c *api.Call) (any, error) {
-	id, err := slugid.Parse(c.Param("taskId"))
-	if err != nil {
-		return nil, err
-	}
-	runID, err := s.latestRun(c.Context, id)
-	if err != nil {
-		return nil, err
-	}
-	return s.info(c, id, runID)
-}
-
 // info describes an artifact; links are described themselves.
 func (s *Service) info(c *api.Call, id slugid.ID, runID int) (any, error) {
 	a, err := s.readArtifact(c.Context, id, runID, c.Param("name"))
@@ -159,30 +131,13 @@ func (s *Service) info(c *api.Call, id slugid.ID, runID int) (any, error) {
 	return api.JSON(a.appendInfo(nil)), nil
 }
 
-func (s *Service) listArtifacts(c *api.Call) (any, error) {
-	id, err := slugid.Parse(c.Param("taskId"))
-	if err != nil {
-		return nil, err
-	}
-	runID := parseRunID(c.Param("runId"))
+func (s *Service) listArtifacts(c *api.Call, id slugid.ID, runID int) (any, error) {
 	t, err := s.readTask(c.Context, id)
 	if err != nil {
 		return nil, err
 	}
 	if t.run(runID) == nil {
 		return nil, tcerr.New(tcerr.ResourceNotFound, "Task with taskId: `%s` has no run with runId: %d", id, runID)
-	}
-	return s.list(c, id, runID)
-}
-
-func (s *Service) listLatestArtifacts(c *api.Call) (any, error) {
-	id, err := slugid.Parse(c.Param("taskId"))
-	if err != nil {
-		return nil, err
-	}
-	runID, err := s.latestRun(c.Context, id)
-	if err != nil {
-		return nil, err
 	}
 	return s.list(c, id, runID)
 }
