@@ -3,8 +3,8 @@ package queue
 import "encoding/json"
 
 // eachMember calls f for the members of a JSON object, in order. The text must
-// be valid JSON, which everything is that passed a schema; values keep their
-// text.
+// be valid JSON in UTF-8, which everything is that passed a schema; values keep
+// their text.
 func eachMember(object []byte, f func(name string, value []byte)) {
 	i := skipSpace(object, 0) + 1 // past the brace
 	for {
