@@ -267,7 +267,8 @@ func TestOrderOfChecks(t *testing.T) {
 		{"empty body", "PUT", "/thing", ``, []string{"Content-Type", "application/json"}, 400, "InputValidationError"},
 		{"content type", "PUT", "/thing", `{"name":"x"}`, []string{"Content-Type", "text/x-json"}, 400, "MalformedPayload"}, // A12
 		{"charset", "PUT", "/thing", `{"name":"x"}`, []string{"Content-Type", "application/json; charset=ebcdic"}, 400, "MalformedPayload"},
-		{"brotli", "PUT", "/thing", `{"name":"x"}`, []string{"Content-Type", "application/json", "Content-Encoding", "br"}, 400, "MalformedPayload"},
+		{"not brotli", "PUT", "/thing", `{"name":"x"}`, []string{"Content-Type", "application/json", "Content-Encoding", "br"}, 400, "MalformedPayload"},
+		{"zstd", "PUT", "/thing", `{"name":"x"}`, []string{"Content-Type", "application/json", "Content-Encoding", "zstd"}, 400, "MalformedPayload"},
 		{"not gzip", "PUT", "/thing", `{"name":"x"}`, []string{"Content-Type", "application/json", "Content-Encoding", "gzip"}, 400, "MalformedPayload"},
 		{"two schemes", "GET", "/scoped/x?bewit=abc", "", []string{"Authorization", "*"}, 401, "AuthenticationFailed"},
 		{"bad escape in query", "GET", "/list?limit=%zz", "", nil, 400, "InvalidRequestArguments"},

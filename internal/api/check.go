@@ -15,6 +15,8 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/andybalholm/brotli"
+
 	"taskcluster/internal/schema"
 	"taskcluster/internal/tcerr"
 )
@@ -61,8 +63,10 @@ func (c *Call) readBody(w http.ResponseWriter) error {
 		body, err = gzip.NewReader(body)
 	case "deflate":
 		body, err = inflater(body)
+	case "br":
+		body = brotli.NewReader(body)
 	default:
-		return tcerr.New(tcerr.MalformedPayload, "unsupported content encoding %q: send the body as it is, or as gzip or deflate", enc)
+		return tcerr.New(tcerr.MalformedPayload, "unsupported content encoding %q: send the body as it is, or as gzip, deflate or br", enc)
 	}
 	if err != nil {
 		return unreadable(err)
