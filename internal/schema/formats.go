@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"regexp/syntax"
 	"strings"
+
+	"taskcluster/internal/clock"
 )
 
 // CompilePattern compiles an ECMAScript regular expression of a schema or of
@@ -67,63 +69,12 @@ var stringFormats = [...]struct {
 	{"regex", isRegex},
 }
 
-// isDateTime accepts YYYY-MM-DD, then T, t or white space, then HH:MM:SS with
-// an optional fraction of any length and an optional zone Z, z, +HH:MM or
-// +HHMM. The date must exist. Two forms that ajv-formats lets through are
-// refused, since JavaScript's Date cannot read them: leap seconds and +HH.
+// isDateTime accepts what the services can read as a time. Two forms that
+// ajv-formats lets through are refused, since JavaScript's Date cannot read
+// them: leap seconds and +HH.
 func isDateTime(s string) bool {
-	if len(s) < 19 || s[4] != '-' || s[7] != '-' {
-		return false
-	}
-	year, ok1 := digits(s[0:4])
-	month, ok2 := digits(s[5:7])
-	day, ok3 := digits(s[8:10])
-	if !ok1 || !ok2 || !ok3 || month < 1 || month > 12 || day < 1 || day > daysIn(year, month) {
-		return false
-	}
-	s = s[10:]
-	switch {
-	case s[0] == 'T' || s[0] == 't' || s[0] == ' ' || '\t' <= s[0] && s[0] <= '\r':
-		s = s[1:]
-	default:
-		return false
-	}
-	if len(s) < 8 || s[2] != ':' || s[5] != ':' {
-		return false
-	}
-	hour, ok1 := digits(s[0:2])
-	minute, ok2 := digits(s[3:5])
-	second, ok3 := digits(s[6:8])
-	if !ok1 || !ok2 || !ok3 || hour > 23 || minute > 59 || second > 59 {
-		return false
-	}
-	s = s[8:]
-	if s != "" && s[0] == '.' {
-		end := 1
-		for end < len(s) && '0' <= s[end] && s[end] <= '9' {
-			end++
-		}
-		if end == 1 {
-			return false
-		}
-		s = s[end:]
-	}
-	return s == "" || s == "Z" || s == "z" || isOffset(s)
-}
-
-func isOffset(s string) bool {
-	if s[0] != '+' && s[0] != '-' {
-		return false
-	}
-	if len(s) == 6 && s[3] == ':' {
-		s = s[0:3] + s[4:6]
-	}
-	if len(s) != 5 {
-		return false
-	}
-	hour, ok1 := digits(s[1:3])
-	minute, ok2 := digits(s[3:5])
-	return ok1 && ok2 && hour <= 23 && minute <= 59
+	_, err := clock.Parse(s)
+	return err == nil
 }
 
 func digits(s string) (n int, ok bool) {
@@ -134,19 +85,6 @@ func digits(s string) (n int, ok bool) {
 		n = n*10 + int(s[i]-'0')
 	}
 	return n, true
-}
-
-func daysIn(year, month int) int {
-	switch month {
-	case 4, 6, 9, 11:
-		return 30
-	case 2:
-		if year%4 == 0 && (year%100 != 0 || year%400 == 0) {
-			return 29
-		}
-		return 28
-	}
-	return 31
 }
 
 // isURI accepts an absolute URI (RFC 3986): a scheme, then only characters
