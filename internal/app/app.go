@@ -225,9 +225,6 @@ func (a *App) RootURL() string { return a.rootURL }
 // RootEnv is the path of the file with the root client's credentials.
 func (a *App) RootEnv() string { return a.rootEnv }
 
-// Handler serves everything that the deployment serves.
-func (a *App) Handler() http.Handler { return a.handler }
-
 // Start begins to serve.
 func (a *App) Start(ctx context.Context) error {
 	if err := a.writeRootEnv(); err != nil {

@@ -61,7 +61,7 @@ func status(a *App, path string) int {
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest("GET", a.RootURL()+path, nil)
 	r.RequestURI = path
-	a.Handler().ServeHTTP(w, r)
+	a.handler.ServeHTTP(w, r)
 	return w.Code
 }
 
