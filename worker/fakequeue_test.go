@@ -19,6 +19,7 @@ import (
 
 	"taskcluster/client"
 	"taskcluster/client/queue"
+	"taskcluster/internal/blob"
 	"taskcluster/internal/blob/fs"
 	"taskcluster/internal/clock"
 	"taskcluster/internal/slugid"
@@ -375,7 +376,7 @@ func (q *fakeQueue) createArtifact(w http.ResponseWriter, r *http.Request, task 
 	out := queue.PostArtifactResponse{StorageType: in.StorageType, ContentType: in.ContentType, Expires: in.Expires}
 	if in.StorageType == "s3" {
 		var err error
-		if out.PutURL, err = q.blobs.PutURL(r.Context(), task.id+"/0/"+name, in.ContentType, time.Hour); err != nil {
+		if out.PutURL, err = q.blobs.PutURL(r.Context(), task.id+"/0/"+name, blob.Upload{ContentType: in.ContentType, Length: blob.AnyLength}, time.Hour); err != nil {
 			refuse(w, 500, err.Error())
 			return
 		}

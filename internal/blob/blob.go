@@ -4,7 +4,7 @@
 //
 // What every store promises: an object appears whole or not at all; writing a
 // key again replaces the object at once; an object is served with the
-// Content-Type and Content-Encoding with which it was written.
+// Content-Type, Content-Encoding and Content-Disposition with which it was written.
 package blob
 
 import (
@@ -19,13 +19,13 @@ import (
 // printable ASCII and is never interpreted: "a/../b" and "b" are two keys.
 type Store interface {
 	// PutURL makes a URL that accepts one or more PUTs, with no other
-	// authentication, for the duration given. Each must carry exactly this
-	// Content-Type; any Content-Encoding is kept.
-	PutURL(ctx context.Context, key, contentType string, valid time.Duration) (string, error)
+	// authentication, for the duration given. Each must be as u says; any
+	// Content-Encoding is kept.
+	PutURL(ctx context.Context, key string, u Upload, valid time.Duration) (string, error)
 	// GetURL makes a URL that serves the object to GET and HEAD for the
 	// duration given. The object need not exist yet.
 	GetURL(ctx context.Context, key string, valid time.Duration) (string, error)
-	// Put writes an object. Of meta only ContentType and ContentEncoding count.
+	// Put writes an object. Of meta the Size and the ETag do not count.
 	Put(ctx context.Context, key string, meta Info, body io.Reader) (Info, error)
 	// Open reads an object as it is stored (not decoded); ErrNotFound if there is none.
 	Open(ctx context.Context, key string) (io.ReadCloser, Info, error)
@@ -36,12 +36,23 @@ type Store interface {
 	Delete(ctx context.Context, keys ...string) error
 }
 
+// Upload says what a PUT to a signed URL must be.
+type Upload struct {
+	ContentType        string // it carries exactly this
+	ContentDisposition string // and this; empty for none
+	Length             int64  // of its body, in bytes; AnyLength for any
+}
+
+// AnyLength leaves the length of an Upload to whoever sends it.
+const AnyLength = -1
+
 // Info describes an object as it is stored.
 type Info struct {
-	ContentType     string
-	ContentEncoding string // "gzip", or empty for none
-	Size            int64  // stored bytes, that is, after encoding
-	ETag            string // an opaque token, without quotes, that changes with the content
+	ContentType        string
+	ContentEncoding    string // "gzip", or empty for none
+	ContentDisposition string // "attachment" has browsers save it; empty for none
+	Size               int64  // stored bytes, that is, after encoding
+	ETag               string // an opaque token, without quotes, that changes with the content
 }
 
 // The errors that callers tell apart with errors.Is.
@@ -64,8 +75,17 @@ func CheckKey(key string) error {
 	return nil
 }
 
-// CheckHeader refuses a Content-Type or Content-Encoding that cannot be sent
-// as an HTTP header.
+// CheckHeaders refuses what cannot be sent as HTTP headers.
+func (i Info) CheckHeaders() error {
+	return errors.Join(
+		CheckHeader("Content-Type", i.ContentType),
+		CheckHeader("Content-Encoding", i.ContentEncoding),
+		CheckHeader("Content-Disposition", i.ContentDisposition),
+	)
+}
+
+// CheckHeader refuses a value that cannot be sent as the HTTP header of that
+// name.
 func CheckHeader(name, value string) error {
 	if !printable(value) || (value != "" && (value[0] == ' ' || value[len(value)-1] == ' ')) {
 		return fmt.Errorf("%w: %q cannot be a %s", ErrInvalid, value, name)

@@ -165,7 +165,7 @@ func (s *Service) createArtifact(c *api.Call, in *PostArtifactRequest) (any, err
 		return &PostArtifactResponse{StorageType: a.storageType}, nil
 	}
 	expires := s.clock.Now().Add(uploadValid)
-	url, err := s.blob.PutURL(c.Context, blobKey(id, runID, a.name), a.contentType, uploadValid+uploadGrace)
+	url, err := s.blob.PutURL(c.Context, blobKey(id, runID, a.name), blob.Upload{ContentType: a.contentType, Length: blob.AnyLength}, uploadValid+uploadGrace)
 	if err != nil {
 		return nil, err
 	}

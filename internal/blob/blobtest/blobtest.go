@@ -77,7 +77,7 @@ func (a answer) want(t *testing.T, status int, body string) {
 
 func putURL(t *testing.T, s blob.Store, key, contentType string) string {
 	t.Helper()
-	u, err := s.PutURL(t.Context(), key, contentType, valid)
+	u, err := s.PutURL(t.Context(), key, blob.Upload{ContentType: contentType, Length: blob.AnyLength}, valid)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -328,7 +328,7 @@ func atomic(t *testing.T, s blob.Store) {
 
 func invalid(t *testing.T, s blob.Store) {
 	for _, key := range []string{"", ".", "..", "a\nb", "a\x00b", "ä", "a\x7f"} {
-		if _, err := s.PutURL(t.Context(), key, "text/plain", valid); !errors.Is(err, blob.ErrInvalid) {
+		if _, err := s.PutURL(t.Context(), key, blob.Upload{ContentType: "text/plain", Length: blob.AnyLength}, valid); !errors.Is(err, blob.ErrInvalid) {
 			t.Errorf("PutURL(%q): %v", key, err)
 		}
 		if _, err := s.GetURL(t.Context(), key, valid); !errors.Is(err, blob.ErrInvalid) {
@@ -338,7 +338,7 @@ func invalid(t *testing.T, s blob.Store) {
 			t.Errorf("Put(%q): %v", key, err)
 		}
 	}
-	if _, err := s.PutURL(t.Context(), "k/h", "a\r\nSet-Cookie: b", valid); !errors.Is(err, blob.ErrInvalid) {
+	if _, err := s.PutURL(t.Context(), "k/h", blob.Upload{ContentType: "a\r\nSet-Cookie: b", Length: blob.AnyLength}, valid); !errors.Is(err, blob.ErrInvalid) {
 		t.Error(err)
 	}
 }

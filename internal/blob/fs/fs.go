@@ -90,11 +90,7 @@ func New(dir string, opts Options) (*Store, error) {
 
 // Put implements blob.Store.
 func (s *Store) Put(ctx context.Context, key string, meta blob.Info, body io.Reader) (blob.Info, error) {
-	if err := errors.Join(
-		blob.CheckKey(key),
-		blob.CheckHeader("Content-Type", meta.ContentType),
-		blob.CheckHeader("Content-Encoding", meta.ContentEncoding),
-	); err != nil {
+	if err := errors.Join(blob.CheckKey(key), meta.CheckHeaders()); err != nil {
 		return blob.Info{}, err
 	}
 	f, err := os.CreateTemp(s.tmp(), "put-*")
@@ -121,7 +117,7 @@ func (s *Store) Put(ctx context.Context, key string, meta blob.Info, body io.Rea
 		return blob.Info{}, blob.ErrTooLarge
 	}
 	t := trailer{
-		Key: key, ContentType: meta.ContentType, ContentEncoding: meta.ContentEncoding,
+		Key: key, ContentType: meta.ContentType, ContentEncoding: meta.ContentEncoding, ContentDisposition: meta.ContentDisposition,
 		Size: size, SHA256: hex.EncodeToString(hash.Sum(nil)),
 	}
 	if err := t.write(s.tap(f)); err != nil {

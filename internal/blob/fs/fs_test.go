@@ -71,7 +71,7 @@ func mustURL(t *testing.T) func(string, error) string {
 func TestExpiry(t *testing.T) {
 	now := clock.NewFake(clock.Of(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)))
 	s := serve(t, Options{Clock: now})
-	u := mustURL(t)(s.PutURL(t.Context(), "k/e", "text/plain", 45*time.Minute+10*time.Second))
+	u := mustURL(t)(s.PutURL(t.Context(), "k/e", blob.Upload{ContentType: "text/plain", Length: blob.AnyLength}, 45*time.Minute+10*time.Second))
 	now.Advance(45*time.Minute + 9*time.Second)
 	if w := request(t, s, "PUT", u, "x", "Content-Type", "text/plain"); w.Code != 200 {
 		t.Fatal(w.Code, w.Body)
@@ -144,7 +144,7 @@ func TestGzipForThoseWhoCannotDecode(t *testing.T) {
 // What is not gzip is not taken as gzip: browsers could not show it.
 func TestNotGzip(t *testing.T) {
 	s := serve(t, Options{})
-	u := mustURL(t)(s.PutURL(t.Context(), "k/not", "text/plain", time.Minute))
+	u := mustURL(t)(s.PutURL(t.Context(), "k/not", blob.Upload{ContentType: "text/plain", Length: blob.AnyLength}, time.Minute))
 	for _, body := range []string{"", "\x1f", "\x1f\x8c", "this is no gzip"} {
 		w := request(t, s, "PUT", u, body, "Content-Type", "text/plain", "Content-Encoding", "gzip")
 		var refusal struct{ Code, Message string }
@@ -201,9 +201,9 @@ func TestHeadersThatProtectTheSite(t *testing.T) {
 
 func TestContentTypeMismatchIsExplained(t *testing.T) {
 	s := serve(t, Options{})
-	u := mustURL(t)(s.PutURL(t.Context(), "k/c", "text/plain", time.Minute))
+	u := mustURL(t)(s.PutURL(t.Context(), "k/c", blob.Upload{ContentType: "text/plain", Length: blob.AnyLength}, time.Minute))
 	w := request(t, s, "PUT", u, "x", "Content-Type", "text/html")
-	if w.Code != 400 || !strings.Contains(w.Body.String(), "text/plain") || !strings.Contains(w.Body.String(), "text/html") {
+	if w.Code != 403 || !strings.Contains(w.Body.String(), "text/plain") || !strings.Contains(w.Body.String(), "text/html") {
 		t.Fatal(w.Code, w.Body)
 	}
 	// The type in the URL is signed, too.
@@ -215,7 +215,7 @@ func TestContentTypeMismatchIsExplained(t *testing.T) {
 
 func TestLimit(t *testing.T) {
 	s := serve(t, Options{MaxSize: 10})
-	u := mustURL(t)(s.PutURL(t.Context(), "k/l", "text/plain", time.Minute))
+	u := mustURL(t)(s.PutURL(t.Context(), "k/l", blob.Upload{ContentType: "text/plain", Length: blob.AnyLength}, time.Minute))
 	for _, chunked := range []bool{false, true} {
 		var body io.Reader = strings.NewReader("12345678901")
 		if chunked {
@@ -258,7 +258,7 @@ func (d tight) Write(p []byte) (int, error) {
 
 func TestDiskFull(t *testing.T) {
 	s := serve(t, Options{})
-	u := mustURL(t)(s.PutURL(t.Context(), "k/f", "text/plain", time.Minute))
+	u := mustURL(t)(s.PutURL(t.Context(), "k/f", blob.Upload{ContentType: "text/plain", Length: blob.AnyLength}, time.Minute))
 	if w := request(t, s, "PUT", u, "old", "Content-Type", "text/plain"); w.Code != 200 {
 		t.Fatal(w.Code)
 	}
@@ -377,7 +377,7 @@ func FuzzVerify(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	signed, _ := s.PutURL(f.Context(), "k/x", "text/plain", time.Hour)
+	signed, _ := s.PutURL(f.Context(), "k/x", blob.Upload{ContentType: "text/plain", Length: blob.AnyLength}, time.Hour)
 	u, _ := url.Parse(signed)
 	f.Add("PUT", u.EscapedPath(), u.RawQuery)
 	f.Add("GET", "/blob/%zz", "expires=9&signature=%")
@@ -388,7 +388,7 @@ func FuzzVerify(f *testing.F) {
 			return
 		}
 		// Nobody but the store can sign: only what it signed may pass.
-		if method != "PUT" || p.key != "k/x" || p.contentType != "text/plain" {
+		if method != "PUT" || p.key != "k/x" || p.upload.ContentType != "text/plain" {
 			t.Fatalf("%s %s?%s passed", method, path, query)
 		}
 	})

@@ -47,16 +47,24 @@ func (s *Store) put(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusForbidden, "AuthenticationFailed", err.Error())
 		return
 	}
-	if got := r.Header.Get("Content-Type"); got != p.contentType {
-		refuse(w, http.StatusBadRequest, "InputError",
-			"the URL is for Content-Type "+strconv.Quote(p.contentType)+", the request has "+strconv.Quote(got))
+	for _, bound := range [][2]string{{"Content-Type", p.upload.ContentType}, {"Content-Disposition", p.upload.ContentDisposition}} {
+		if got := r.Header.Get(bound[0]); got != bound[1] && (bound[1] != "" || bound[0] == "Content-Type") {
+			refuse(w, http.StatusForbidden, "InputError",
+				"the URL is for "+bound[0]+" "+strconv.Quote(bound[1])+", the request has "+strconv.Quote(got))
+			return
+		}
+	}
+	if p.upload.Length >= 0 && r.ContentLength != p.upload.Length {
+		refuse(w, http.StatusForbidden, "InputError", "the URL is for a body of "+strconv.FormatInt(p.upload.Length, 10)+
+			" bytes, and the request must say so with Content-Length; it says "+strconv.FormatInt(r.ContentLength, 10))
 		return
 	}
 	if s.maxSize > 0 && r.ContentLength > s.maxSize {
 		s.failed(w, blob.ErrTooLarge)
 		return
 	}
-	meta := blob.Info{ContentType: p.contentType, ContentEncoding: r.Header.Get("Content-Encoding")}
+	meta := blob.Info{ContentType: p.upload.ContentType, ContentDisposition: p.upload.ContentDisposition,
+		ContentEncoding: r.Header.Get("Content-Encoding")}
 	if meta.ContentEncoding == "identity" {
 		meta.ContentEncoding = ""
 	}
@@ -88,6 +96,9 @@ func (s *Store) get(w http.ResponseWriter, r *http.Request) {
 		h.Set("Content-Type", t.ContentType)
 	} else {
 		h["Content-Type"] = nil // else the server would guess one
+	}
+	if t.ContentDisposition != "" {
+		h.Set("Content-Disposition", t.ContentDisposition)
 	}
 	// A task's page may run its own scripts, but in an origin of its own, where
 	// it can neither call the API as the viewer nor read the site's storage.

@@ -17,11 +17,12 @@ import (
 // size and hash are known only then, and in the same file so that one rename
 // replaces both.
 type trailer struct {
-	Key             string `json:"key"`
-	ContentType     string `json:"contentType,omitempty"`
-	ContentEncoding string `json:"contentEncoding,omitempty"`
-	Size            int64  `json:"size"`
-	SHA256          string `json:"sha256"` // hex, of the stored bytes
+	Key                string `json:"key"`
+	ContentType        string `json:"contentType,omitempty"`
+	ContentEncoding    string `json:"contentEncoding,omitempty"`
+	ContentDisposition string `json:"contentDisposition,omitempty"`
+	Size               int64  `json:"size"`
+	SHA256             string `json:"sha256"` // hex, of the stored bytes
 }
 
 const (
@@ -31,7 +32,8 @@ const (
 )
 
 func (t trailer) info() blob.Info {
-	return blob.Info{ContentType: t.ContentType, ContentEncoding: t.ContentEncoding, Size: t.Size, ETag: t.SHA256}
+	return blob.Info{ContentType: t.ContentType, ContentEncoding: t.ContentEncoding,
+		ContentDisposition: t.ContentDisposition, Size: t.Size, ETag: t.SHA256}
 }
 
 func (t trailer) write(w io.Writer) error {

@@ -17,39 +17,56 @@ import (
 )
 
 // A signed URL is <RootURL>/blob/<key>?expires=<seconds>&signature=<base64url>,
-// for PUT with &contentType=… besides. The signature is HMAC-SHA256 over a
-// version word, the method, the key, the expiry and the content type, one per
-// line; none of them can hold a line break. A GET URL also serves HEAD.
+// for PUT with &contentType=… besides, and where they are bound &disposition=…
+// and &length=…. The signature is HMAC-SHA256 over a version word, the method,
+// the key, the expiry, the content type, and what else is bound with its name,
+// one per line; none of them can hold a line break. A GET URL also serves HEAD.
 
 // PutURL implements blob.Store.
-func (s *Store) PutURL(_ context.Context, key, contentType string, valid time.Duration) (string, error) {
-	if err := blob.CheckHeader("Content-Type", contentType); err != nil {
+func (s *Store) PutURL(_ context.Context, key string, u blob.Upload, valid time.Duration) (string, error) {
+	if err := (blob.Info{ContentType: u.ContentType, ContentDisposition: u.ContentDisposition}).CheckHeaders(); err != nil {
 		return "", err
 	}
-	return s.signed(http.MethodPut, key, contentType, valid)
+	if s.maxSize > 0 && u.Length > s.maxSize {
+		return "", blob.ErrTooLarge
+	}
+	return s.signed(http.MethodPut, key, u, valid)
 }
 
 // GetURL implements blob.Store.
 func (s *Store) GetURL(_ context.Context, key string, valid time.Duration) (string, error) {
-	return s.signed(http.MethodGet, key, "", valid)
+	return s.signed(http.MethodGet, key, blob.Upload{Length: blob.AnyLength}, valid)
 }
 
-func (s *Store) signed(method, key, contentType string, valid time.Duration) (string, error) {
+func (s *Store) signed(method, key string, upload blob.Upload, valid time.Duration) (string, error) {
 	if err := blob.CheckKey(key); err != nil {
 		return "", err
 	}
 	expires := strconv.FormatInt(s.clock.Now().Add(valid).Millis()/1000, 10)
-	signature := base64.RawURLEncoding.EncodeToString(s.mac(method, key, expires, contentType))
+	signature := base64.RawURLEncoding.EncodeToString(s.mac(method, key, expires, upload))
 	u := s.base + escapeKey(key) + "?expires=" + expires
 	if method == http.MethodPut {
-		u += "&contentType=" + url.QueryEscape(contentType)
+		u += "&contentType=" + url.QueryEscape(upload.ContentType)
+		if upload.ContentDisposition != "" {
+			u += "&disposition=" + url.QueryEscape(upload.ContentDisposition)
+		}
+		if upload.Length >= 0 {
+			u += "&length=" + strconv.FormatInt(upload.Length, 10)
+		}
 	}
 	return u + "&signature=" + signature, nil
 }
 
-func (s *Store) mac(method, key, expires, contentType string) []byte {
+func (s *Store) mac(method, key, expires string, upload blob.Upload) []byte {
+	parts := []string{"taskcluster-blob-1", method, key, expires, upload.ContentType}
+	if upload.ContentDisposition != "" {
+		parts = append(parts, "disposition="+upload.ContentDisposition)
+	}
+	if upload.Length >= 0 {
+		parts = append(parts, "length="+strconv.FormatInt(upload.Length, 10))
+	}
 	h := hmac.New(sha256.New, s.key)
-	for _, part := range []string{"taskcluster-blob-1", method, key, expires, contentType} {
+	for _, part := range parts {
 		h.Write([]byte(part))
 		h.Write([]byte{'\n'})
 	}
@@ -64,9 +81,9 @@ var (
 
 // permit is what a signed URL allows.
 type permit struct {
-	key         string
-	contentType string // of a PUT
-	expires     clock.Time
+	key     string
+	upload  blob.Upload // of a PUT
+	expires clock.Time
 }
 
 // verify checks a URL (its escaped path and its raw query) for a method, which
@@ -84,12 +101,18 @@ func (s *Store) verify(method, escapedPath, rawQuery string) (permit, error) {
 	if err != nil {
 		return permit{}, errURL
 	}
-	expires, contentType := query.Get("expires"), query.Get("contentType")
+	expires := query.Get("expires")
+	upload := blob.Upload{ContentType: query.Get("contentType"), ContentDisposition: query.Get("disposition"), Length: blob.AnyLength}
+	if length := query.Get("length"); length != "" {
+		if upload.Length, err = strconv.ParseInt(length, 10, 64); err != nil || upload.Length < 0 {
+			return permit{}, errURL
+		}
+	}
 	given, err := base64.RawURLEncoding.DecodeString(query.Get("signature"))
 	if err != nil {
 		return permit{}, errURL
 	}
-	if !hmac.Equal(given, s.mac(method, key, expires, contentType)) {
+	if !hmac.Equal(given, s.mac(method, key, expires, upload)) {
 		return permit{}, errSignature
 	}
 	seconds, err := strconv.ParseInt(expires, 10, 64)
@@ -100,7 +123,7 @@ func (s *Store) verify(method, escapedPath, rawQuery string) (permit, error) {
 	if s.clock.Now() >= at {
 		return permit{}, errExpired
 	}
-	return permit{key, contentType, at}, nil
+	return permit{key, upload, at}, nil
 }
 
 // escapeKey writes a key as the rest of a URL's path. Its slashes stay
