@@ -65,6 +65,13 @@ func (s *schema) isObject() bool {
 	return len(s.Properties) > 0 && (t == "object" || len(s.Type) == 0)
 }
 
+// isOpen reports whether the schema says in so many words that an object may
+// have other members than those it names.
+func (s *schema) isOpen() bool {
+	a := s.AdditionalProperties
+	return a != nil && a.boolean != nil && *a.boolean
+}
+
 // isEmptyObject reports whether the schema describes an object without members.
 func (s *schema) isEmptyObject() bool {
 	a := s.AdditionalProperties

@@ -193,6 +193,9 @@ func (t *typeSet) inline(l location, s *schema) (goType, error) {
 	default:
 		return raw, nil
 	}
+	if s.isObject() && s.isOpen() {
+		return goType{"map[string]any", kindMap, nil}, nil // a struct would lose the members without a name
+	}
 	if s.isObject() {
 		return t.structOf(l, s, []branch{{l, s}}, true)
 	}

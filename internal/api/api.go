@@ -71,7 +71,7 @@ type Method struct {
 	Clean func(payload any) any
 
 	// Handle serves the method. It returns the answer, which is nil for "204 No
-	// Content", JSON for text rendered already, *Response for anything unusual,
+	// Content", JSON for JSON rendered already, Text, *Response for anything unusual,
 	// or a value to be marshalled.
 	Handle func(*Call) (any, error)
 }
@@ -114,6 +114,9 @@ func Paging() []QueryParam {
 
 // JSON is an answer rendered already.
 type JSON []byte
+
+// Text is an answer in plain text, for people who follow a redirect by hand.
+type Text string
 
 // Response is an answer with a status or headers of its own.
 type Response struct {

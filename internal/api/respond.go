@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc64"
+	"io"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -37,6 +38,12 @@ func (s *Server) writeAnswer(c *Call, w http.ResponseWriter, answer any) int {
 			status = http.StatusNoContent
 		}
 		w.WriteHeader(status)
+		return status
+	}
+	if text, ok := answer.(Text); ok {
+		w.Header()["Content-Type"] = textType
+		w.WriteHeader(status)
+		io.WriteString(w, string(text)) // net/http leaves it out of answers to HEAD
 		return status
 	}
 	body, ok := answer.(JSON)

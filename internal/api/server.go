@@ -252,6 +252,7 @@ var (
 	maxAge                = []string{"900"}
 	allowMethods          = []string{"OPTIONS,GET,HEAD,POST,PUT,DELETE,TRACE,CONNECT"}
 	allowHeaders          = []string{"X-Requested-With,Content-Type,Authorization,Accept,Origin,Cache-Control"}
+	textType              = []string{"text/plain; charset=utf-8"}
 	jsonType              = []string{"application/json; charset=utf-8"}
 )
 

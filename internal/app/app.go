@@ -29,6 +29,7 @@ import (
 	"taskcluster/internal/store"
 	"taskcluster/internal/store/sqlite"
 	"taskcluster/services/auth"
+	"taskcluster/services/object"
 	"taskcluster/services/queue"
 	"taskcluster/worker"
 )
@@ -46,6 +47,7 @@ type App struct {
 	events   *events.Log
 	auth     *auth.Service
 	queue    *queue.Service
+	object   *object.Service
 	api      *api.Server
 	handler  http.Handler
 	server   *http.Server
@@ -86,7 +88,7 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 	}
 	a.store, err = sqlite.Open(ctx, database, store.Options{
 		Clock: clock.Real{}, Log: log,
-		Migrations: []store.Migrations{events.Migrations, api.Migrations(), auth.Migrations(), queue.Migrations()},
+		Migrations: []store.Migrations{events.Migrations, api.Migrations(), auth.Migrations(), queue.Migrations(), object.Migrations()},
 	})
 	if err != nil {
 		return nil, err
@@ -121,7 +123,11 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 		return nil, err
 	}
 
-	services := a.served(a.auth.API(), a.queue.API())
+	if a.object, err = newObject(a.store, blobs, log); err != nil {
+		return nil, err
+	}
+
+	services := a.served(a.auth.API(), a.queue.API(), a.object.API())
 	var sources []schema.Source
 	var names []string
 	for _, s := range services {
@@ -183,9 +189,10 @@ func checkOnly(settings config.Settings) error {
 	if settings.Only == nil {
 		return nil
 	}
+	known := []string{"auth", "queue", "object"}
 	for _, name := range *settings.Only {
-		if name != "auth" && name != "queue" {
-			return fmt.Errorf("setting only: there is no service %q; this version has auth and queue", name)
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("setting only: there is no service %q; this version has %s", name, strings.Join(known, ", "))
 		}
 	}
 	if *settings.Worker && !slices.Contains(*settings.Only, "queue") {
@@ -234,6 +241,7 @@ func (a *App) Start(ctx context.Context) error {
 	a.loops.Go("audit", func(ctx context.Context) error { return api.TrimAudit(ctx, a.store, clock.Real{}, a.log) })
 	a.auth.Start(&a.loops)
 	a.queue.Start(&a.loops)
+	a.object.Start(&a.loops)
 	a.loops.Go("http", func(context.Context) error {
 		if err := a.server.Serve(api.Listen(a.listener)); !errors.Is(err, http.ErrServerClosed) {
 			return err

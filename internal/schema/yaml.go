@@ -26,7 +26,7 @@ var keywords = map[string]bool{
 	"minLength": true, "maxLength": true, "minimum": true, "maximum": true,
 	"items": true, "minItems": true, "maxItems": true, "uniqueItems": true,
 	"properties": true, "required": true, "additionalProperties": true, "propertyNames": true,
-	"minProperties": true, "oneOf": true, "anyOf": true, "allOf": true, "definitions": true,
+	"minProperties": true, "maxProperties": true, "oneOf": true, "anyOf": true, "allOf": true, "definitions": true,
 	"metadata": true, // name and version of a reference format
 	"formt":    true, // sic: published so in manifest-v3
 }

@@ -27,10 +27,16 @@ const (
 	InternalServerError     Code = "InternalServerError"
 )
 
+// The codes of the object service alone.
+const (
+	NoMatchingMethod  Code = "NoMatchingMethod"
+	NoMatchingBackend Code = "NoMatchingBackend"
+)
+
 // Status is the HTTP status of a code; an unknown code is an internal error.
 func (c Code) Status() int {
 	switch c {
-	case MalformedPayload, InvalidRequestArguments, InputValidationError, InputError:
+	case MalformedPayload, InvalidRequestArguments, InputValidationError, InputError, NoMatchingBackend:
 		return 400
 	case AuthenticationFailed:
 		return 401
@@ -38,6 +44,8 @@ func (c Code) Status() int {
 		return 403
 	case ResourceNotFound:
 		return 404
+	case NoMatchingMethod:
+		return 406
 	case RequestConflict:
 		return 409
 	case ResourceExpired:

@@ -10,7 +10,8 @@ func TestStatus(t *testing.T) {
 	for code, want := range map[Code]int{
 		MalformedPayload: 400, InvalidRequestArguments: 400, InputValidationError: 400, InputError: 400,
 		AuthenticationFailed: 401, InsufficientScopes: 403, ResourceNotFound: 404, RequestConflict: 409,
-		ResourceExpired: 410, InputTooLarge: 413, TooManyRequests: 429, InternalServerError: 500, "Nonsense": 500,
+		ResourceExpired: 410, InputTooLarge: 413, TooManyRequests: 429, InternalServerError: 500,
+		NoMatchingMethod: 406, NoMatchingBackend: 400, "Nonsense": 500,
 	} {
 		if got := code.Status(); got != want {
 			t.Errorf("%s: %d, want %d", code, got, want)

@@ -33,6 +33,9 @@ func goTypes(pkg, service string, bundle []byte) ([]byte, error) {
 		names = append(names, name)
 	}
 	for _, name := range names {
+		if doc := t.docs[name]; len(doc) == 5 && get(doc, "definitions") != nil {
+			continue // $id, $schema, title and description besides: what others refer to
+		}
 		t.document(name)
 	}
 	if t.err != nil {
@@ -229,6 +232,9 @@ func (t *typer) goType(s yaml.MapSlice, doc, name string) string {
 		}
 		return "[]" + t.raw()
 	case "object":
+		if get(s, "additionalProperties") == true {
+			return "map[string]" + t.raw() // a struct would lose the members without a name
+		}
 		if get(s, "properties") != nil {
 			if !t.declare(name, doc+" "+name) {
 				t.structure(name, s, doc)
