@@ -1113,6 +1113,34 @@ func (c *Client) DeclareWorker(ctx context.Context, provisionerID, workerType, w
 	return &out, nil
 }
 
+// CreateTasks calls createTasks: POST /tasks/create.
+//
+// Creates up to 1,000 tasks in one call and one transaction, which is several
+// times faster than as many calls of createTask. Each task is checked,
+// authorized and answered by itself, as createTask would: one that is refused
+// does not harm the others, and the call succeeds all the same. The scopes are
+// those that each task takes.
+//
+// Tasks may depend on others of the call, wherever these stand in it. One whose
+// dependency could not be created is refused, and so are tasks that depend on
+// each other in a circle. Like createTask, the call may be repeated.
+//
+// It is experimental: it may change.
+func (c *Client) CreateTasks(ctx context.Context, in *CreateTasksRequest) (*CreateTasksResponse, error) {
+	if in != nil {
+		fixed := *in // null is not a list
+		if fixed.Tasks == nil {
+			fixed.Tasks = []CreateTasksRequestTask{}
+		}
+		in = &fixed
+	}
+	var out CreateTasksResponse
+	if err := c.service.Do(ctx, client.Call{Name: "createTasks", Verb: "POST", Path: "/tasks/create", In: in, Out: &out}); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
 // Heartbeat calls heartbeat: GET /__heartbeat__.
 //
 // Answers with success when the service and what it stands on work.

@@ -203,6 +203,53 @@ type CreateTaskRequest struct {
 	WorkerType string `json:"workerType,omitempty"`
 }
 
+// CreateTasksRequest is schemas/queue/v1/create-tasks-request.json.
+//
+// Many tasks to create in one call.
+type CreateTasksRequest struct {
+	// The tasks, in any order. They may depend on each other.
+	Tasks []CreateTasksRequestTask `json:"tasks"`
+}
+
+// CreateTasksRequestTask is schemas/queue/v1/create-tasks-request.json#/properties/tasks/items.
+type CreateTasksRequestTask struct {
+	// What `createTask` takes. It is checked for each task by itself, against the
+	// same schema.
+	Task json.RawMessage `json:"task"`
+	// Slugid of the task, chosen by the caller.
+	TaskID string `json:"taskId"`
+}
+
+// CreateTasksResponse is schemas/queue/v1/create-tasks-response.json.
+//
+// What became of each task of the call.
+type CreateTasksResponse struct {
+	// One answer for each task, in the order of the call.
+	Tasks []CreateTasksResponseTask `json:"tasks"`
+}
+
+// CreateTasksResponseTask is schemas/queue/v1/create-tasks-response.json#/properties/tasks/items.
+type CreateTasksResponseTask struct {
+	// Why the task was not created, as `createTask` would have answered; absent if
+	// it was.
+	Error *CreateTasksResponseTaskError `json:"error,omitempty"`
+	// Where a task stands.
+	Status *TaskStatus `json:"status,omitempty"`
+	// Slugid of the task.
+	TaskID string `json:"taskId"`
+}
+
+// CreateTasksResponseTaskError is schemas/queue/v1/create-tasks-response.json#/properties/tasks/items/properties/error.
+//
+// Why the task was not created, as `createTask` would have answered; absent if
+// it was.
+type CreateTasksResponseTaskError struct {
+	// Code of the error, such as `InputError`.
+	Code string `json:"code"`
+	// What is wrong, and what to do about it.
+	Message string `json:"message"`
+}
+
 // FinishArtifactRequest is schemas/queue/v1/finish-artifact-request.json.
 //
 // Says that all of an artifact’s content is uploaded.

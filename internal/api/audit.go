@@ -52,14 +52,18 @@ var stmt = struct{ insertAudit, trimAudit *store.Stmt }{
 
 // Audit leaves an audit row for this call in the transaction that does what the
 // call asks for. All calls of one commit share a row.
-func (c *Call) Audit(tx *store.Tx) {
+func (c *Call) Audit(tx *store.Tx) { c.AuditParams(tx, c.paramsMap()) }
+
+// AuditParams is Audit with parameters that the URL does not tell. The map must
+// not change afterwards.
+func (c *Call) AuditParams(tx *store.Tx, params map[string]string) {
 	batch := tx.Local(auditKey{}, func() any {
 		b := &auditBatch{}
 		tx.BeforeCommit(b.write)
 		return b
 	}).(*auditBatch)
 	batch.entries = append(batch.entries, AuditEntry{
-		Time: tx.Now(), Service: c.method.service.Name, Method: c.method.Name, Params: c.paramsMap(),
+		Time: tx.Now(), Service: c.method.service.Name, Method: c.method.Name, Params: params,
 		ClientID: c.ClientID(), SourceIP: c.SourceIP(),
 	})
 }

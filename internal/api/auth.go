@@ -154,22 +154,33 @@ func (c *Call) AuthorizeStrings(get func(name string) (string, bool)) error {
 	return c.require(expr, public)
 }
 
+// Authenticate refuses callers whose credentials are not good, whatever they
+// may do. It is for methods that authorize each part of a body by itself: a part
+// may be refused with [tcerr.InsufficientScopes], bad credentials refuse the call.
+func (c *Call) Authenticate() error {
+	c.authorized = true
+	switch a := c.Auth(); {
+	case a.Err != nil:
+		return a.Err
+	case a.Status == AuthFailed:
+		return tcerr.New(tcerr.AuthenticationFailed, "%s", a.Message)
+	}
+	return nil
+}
+
 // Require refuses callers who do not satisfy expr, whatever the method's own
 // scope expression says.
 func (c *Call) Require(expr scopes.Expr) error { return c.require(expr, false) }
 
 func (c *Call) require(expr scopes.Expr, public bool) error {
-	c.authorized = true
 	if public {
+		c.authorized = true
 		return nil
 	}
+	if err := c.Authenticate(); err != nil {
+		return err
+	}
 	a := c.Auth()
-	if a.Err != nil {
-		return a.Err
-	}
-	if a.Status == AuthFailed {
-		return tcerr.New(tcerr.AuthenticationFailed, "%s", a.Message)
-	}
 	if expr.SatisfiedBy(a.Scopes) {
 		return nil
 	}

@@ -203,13 +203,29 @@ func (c *Call) checkInput() error {
 		return tcerr.New(tcerr.MalformedPayload, "Payload must be JSON with content-type: application/json got content-type: %s",
 			c.Request.Header.Get("Content-Type"))
 	}
-	doc, problems, err := m.input.Accept(c.body)
+	doc, err := c.Accept(m.input, c.body)
 	if err != nil {
-		return tcerr.New(tcerr.MalformedPayload, "Failed to parse JSON: %v", err)
-	}
-	if len(problems) > 0 {
-		return tcerr.New(tcerr.InputValidationError, "%s", schema.ErrorText(c.server.rootURL+m.input.ID(), problems))
+		return err
 	}
 	c.body = doc
 	return nil
+}
+
+// Accept checks a JSON text by a schema and fills in its defaults. It refuses
+// in the words in which the framework refuses bodies, so that a method whose
+// body holds other methods' bodies can answer for each of them.
+func (c *Call) Accept(by *schema.Schema, text []byte) ([]byte, error) {
+	doc, problems, err := by.Accept(text)
+	if err != nil {
+		return nil, tcerr.New(tcerr.MalformedPayload, "Failed to parse JSON: %v", err)
+	}
+	if len(problems) > 0 {
+		return nil, tcerr.New(tcerr.InputValidationError, "%s", schema.ErrorText(c.server.rootURL+by.ID(), problems))
+	}
+	return doc, nil
+}
+
+// Schema is a schema of the service that was called: "v1/task.json#".
+func (c *Call) Schema(ref string) (*schema.Schema, error) {
+	return c.server.schemas.Schema(c.method.service.Name, ref)
 }

@@ -14,7 +14,7 @@ import (
 func (s *Service) API() api.Service {
 	var methods []api.Method
 	for _, part := range [][]api.Method{
-		s.taskMethods(), s.workMethods(), s.artifactMethods(), s.metadataMethods(),
+		s.taskMethods(), s.workMethods(), s.artifactMethods(), s.metadataMethods(), s.addedMethods(),
 	} {
 		methods = append(methods, part...)
 	}
@@ -57,6 +57,14 @@ var (
 )
 
 func scope(template string) scopes.Template { return scopes.MustParseTemplate(template) }
+
+// createScopes are what it takes to create a task.
+var createScopes = scope(`{"AllOf":[
+	{"for":"scope","in":"scopes","each":"<scope>"},
+	{"for":"route","in":"routes","each":"queue:route:<route>"},
+	"queue:create-task:project:<projectId>",
+	"queue:scheduler-id:<schedulerId>",
+	{"AnyOf":[{"for":"priority","in":"priorities","each":"queue:create-task:<priority>:<provisionerId>/<workerType>"}]}]}`)
 
 // schedulerScopes are the three ways to be allowed to change a task: by its
 // name, by its project, and the way of old.
@@ -133,13 +141,7 @@ func (s *Service) taskMethods() []api.Method {
 				"succeeded. The caller must have the task's scopes, those for its routes, project and scheduler, and that for its " +
 				"task queue at its priority or a higher one.",
 			Method: put, Route: "/task/:taskId", Params: taskParam, Input: "v1/create-task-request.json#", Output: "v1/task-status-response.json#",
-			Scopes: scope(`{"AllOf":[
-				{"for":"scope","in":"scopes","each":"<scope>"},
-				{"for":"route","in":"routes","each":"queue:route:<route>"},
-				"queue:create-task:project:<projectId>",
-				"queue:scheduler-id:<schedulerId>",
-				{"AnyOf":[{"for":"priority","in":"priorities","each":"queue:create-task:<priority>:<provisionerId>/<workerType>"}]}]}`),
-			Handle: s.createTask,
+			Scopes: createScopes, Handle: s.createTask,
 		},
 		{
 			Name: "scheduleTask", Title: "Schedule Defined Task", Category: "Tasks", Stability: api.Stable,

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,6 +48,9 @@ func regexpParam(route string) string {
 	}
 	return strings.Join(parts, "/")
 }
+
+// added are our own methods, which no published reference has.
+var added = []string{"createTasks"}
 
 // The table against the published reference: every method, in its order.
 func TestMatchesPublishedReference(t *testing.T) {
@@ -93,8 +97,10 @@ func TestMatchesPublishedReference(t *testing.T) {
 			t.Errorf("%s differs:\n%+v\n%+v %s %s", w.Name, w, m, routeOf(m), text)
 		}
 	}
-	for name := range have {
-		t.Errorf("%s is not published", name)
+	for name, m := range have {
+		if !slices.Contains(added, name) || m.Stability != api.Experimental {
+			t.Errorf("%s is not published", name)
+		}
 	}
 }
 

@@ -69,7 +69,7 @@ func TestConcurrentWork(t *testing.T) {
 		creating.Go(func() {
 			for range each {
 				item := d.creation(body, slugid.ID{})
-				if err := d.queue.creates.Do(context.Background(), item); err != nil || item.refusal != nil {
+				if err := d.queue.creates.Do(context.Background(), alone(item)); err != nil || item.refusal != nil {
 					t.Error(err, item.refusal)
 				}
 				created.Add(1)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http/httptest"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -64,7 +65,7 @@ func BenchmarkCycleOverHTTP(b *testing.B) {
 	for range 32 {
 		filling.Go(func() {
 			for range b.N/32 + 1 {
-				if err := d.queue.creates.Do(context.Background(), d.creation(body, slugid.ID{})); err != nil {
+				if err := d.queue.creates.Do(context.Background(), alone(d.creation(body, slugid.ID{}))); err != nil {
 					b.Error(err)
 				}
 			}
@@ -86,4 +87,54 @@ func BenchmarkCycleOverHTTP(b *testing.B) {
 		d.send(c.Credentials, "POST", "/task/"+c.Status.TaskID+"/runs/0/completed", nil).want(200)
 		return nil
 	})
+}
+
+// BenchmarkCreateTasksOverHTTP creates tasks in calls of 100, which share a
+// group. One operation is a task.
+func BenchmarkCreateTasksOverHTTP(b *testing.B) {
+	const each = 100
+	d := deploy(b)
+	var bodies [32]func() string
+	for i := range bodies {
+		bodies[i] = d.manyBodies(each)
+	}
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	var all sync.WaitGroup
+	b.ReportAllocs()
+	b.ResetTimer()
+	before := cpuTime()
+	for caller := range 8 {
+		all.Go(func() {
+			for left.Add(-each) > -each {
+				a := d.send(root, "POST", "/tasks/create", bodies[caller]()).want(200)
+				if strings.Contains(a.body, `"error"`) {
+					b.Error(a.body)
+				}
+			}
+		})
+	}
+	all.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tasks/s")
+	b.ReportMetric(float64((cpuTime()-before).Microseconds())/float64(b.N), "cpu-µs/task") // with the caller's
+}
+
+// manyBodies gives a function that makes bodies of createTasks, each of n tasks
+// that share a group.
+func (d *deployment) manyBodies(n int) func() string {
+	def := string(d.body())
+	def = strings.TrimSuffix(def, "}") + `,"taskGroupId":"`
+	return func() string {
+		var b strings.Builder
+		b.WriteString(`{"tasks":[`)
+		group := slugid.New().String()
+		for i := range n {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			b.WriteString(`{"taskId":"` + slugid.New().String() + `","task":` + def + group + `"}}`)
+		}
+		return b.String() + "]}"
+	}
 }

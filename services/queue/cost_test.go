@@ -37,6 +37,11 @@ func (d *deployment) body(changes ...map[string]any) []byte {
 	return doc
 }
 
+// alone is the call that creates one task.
+func alone(item *creation) *creations {
+	return &creations{items: []*creation{item}, audit: noAudit}
+}
+
 func (d *deployment) creation(body []byte, group slugid.ID) *creation {
 	def, err := parseDefinition(slugid.New(), body)
 	if err != nil {
@@ -45,7 +50,7 @@ func (d *deployment) creation(body []byte, group slugid.ID) *creation {
 	if !group.IsZero() {
 		def.group = group
 	}
-	item := &creation{def: def, audit: noAudit}
+	item := &creation{def: def}
 	item.text, item.at = def.text()
 	return item
 }
@@ -99,7 +104,7 @@ func TestStatementsPerOperation(t *testing.T) {
 			items[i] = d.creation(body, group)
 			ids[i] = items[i].def.id
 		}
-		statements, commits = d.together(n, func(i int) error { return d.queue.creates.Do(context.Background(), items[i]) })
+		statements, commits = d.together(n, func(i int) error { return d.queue.creates.Do(context.Background(), alone(items[i])) })
 		return ids, statements, commits
 	}
 	report := func(ids []slugid.ID) (statements, commits int64) {
@@ -141,6 +146,25 @@ func TestStatementsPerOperation(t *testing.T) {
 	check("claim 32 each", 2+1./32, 2, statements, commits)
 	statements, commits = report(ids)
 	check("complete, one group", 2, 3, statements, commits)
+
+	// One call of createTasks: as if its tasks came at once, each with a
+	// dependency on the one before it, which takes one statement more.
+	call := &creations{audit: noAudit}
+	for i := range n {
+		item := d.creation(body, group)
+		if i > 0 {
+			item.def.dependencies = []slugid.ID{call.items[i-1].def.id}
+		}
+		call.items = append(call.items, item)
+	}
+	call.items = inOrder(call.items)
+	statements, commits = d.together(1, func(int) error { return d.queue.creates.Do(context.Background(), call) })
+	check("create many, one group, a chain", 3, 3, statements, commits)
+	for _, item := range call.items {
+		if item.refusal != nil {
+			t.Fatal(item.refusal)
+		}
+	}
 }
 
 func TestAllocations(t *testing.T) {
@@ -165,7 +189,7 @@ func TestAllocations(t *testing.T) {
 	var ids []slugid.ID
 	check("create", 60, func() {
 		item := d.creation(body, slugid.ID{})
-		if err := d.queue.creates.Do(ctx, item); err != nil || item.refusal != nil {
+		if err := d.queue.creates.Do(ctx, alone(item)); err != nil || item.refusal != nil {
 			t.Fatal(err, item.refusal)
 		}
 		ids = append(ids, item.def.id)
@@ -242,7 +266,7 @@ func BenchmarkQueue(b *testing.B) {
 	ids := make(chan slugid.ID, 1<<22)
 	create := func(int) error {
 		item := d.creation(body, slugid.ID{})
-		if err := d.queue.creates.Do(ctx, item); err != nil {
+		if err := d.queue.creates.Do(ctx, alone(item)); err != nil {
 			return err
 		}
 		return item.refusal

@@ -18,15 +18,15 @@ func BenchmarkWriter(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	var creations [n]*creation
+	var calls [n]*creations
 	var resolutions [n]*resolution
 	create := func() {
-		write(func(tx *store.Tx) error { return d.queue.createBatch(tx, creations[:]) })
+		write(func(tx *store.Tx) error { return d.queue.createBatch(tx, calls[:]) })
 	}
 	prepare := func() {
-		for i := range creations {
-			creations[i] = d.creation(body, slugid.ID{})
-			resolutions[i] = &resolution{id: creations[i].def.id, state: completed, why: reasonCompleted, audit: noAudit}
+		for i := range calls {
+			calls[i] = alone(d.creation(body, slugid.ID{}))
+			resolutions[i] = &resolution{id: calls[i].items[0].def.id, state: completed, why: reasonCompleted, audit: noAudit}
 		}
 	}
 	claim := func() {

@@ -1,26 +1,39 @@
 package queue
 
 import (
+	"bytes"
 	"errors"
 	"strings"
+	"time"
 
 	"taskcluster/internal/api"
 	"taskcluster/internal/clock"
 	"taskcluster/internal/slugid"
 	"taskcluster/internal/store"
 	"taskcluster/internal/tcerr"
-	"time"
 )
 
-// creation is one createTask on its way through the batch.
+// creation is one task on its way through the batch.
 type creation struct {
-	def   *definition
-	text  []byte // of the definition
-	at    int    // where priority belongs in text
-	audit func(*store.Tx)
+	def  *definition
+	text []byte // of the definition
+	at   int    // where priority belongs in text
 
+	// What createTasks knows of its tasks.
+	broken   error       // why the task is refused in any case
+	within   []*creation // for each dependency the task of the same call that it names, or nil; nil when there is none
+	required bool        // a task of the same call depends on it
+
+	demand  int   // the group, in the batch
+	task    *task // as it was created or found
 	reply   []byte
 	refusal error
+}
+
+// creations are the tasks of one call, each behind those that it depends on.
+type creations struct {
+	items []*creation
+	audit func(*store.Tx) // called when at least one was accepted
 }
 
 func (s *Service) createTask(c *api.Call) (any, error) {
@@ -28,24 +41,35 @@ func (s *Service) createTask(c *api.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := parseDefinition(id, c.Body())
+	item, err := s.prepare(c, id, c.Body(), nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.creates.Do(c.Context, &creations{items: []*creation{item}, audit: c.Audit}); err != nil {
+		return nil, err
+	}
+	if item.refusal != nil {
+		return nil, item.refusal
+	}
+	return api.JSON(item.reply), nil
+}
+
+// prepare does what can be done outside of the transaction: it reads a body
+// that passed the schema, authorizes the caller, and applies the rules that
+// concern the task alone. like is a task that the caller was authorized for by
+// this call, or nil.
+func (s *Service) prepare(c *api.Call, id slugid.ID, body []byte, like *definition) (*creation, error) {
+	d, err := parseDefinition(id, body)
 	if err != nil {
 		return nil, err
 	}
 	if len(d.dependencies) > s.maxDependencies {
 		return nil, tcerr.New(tcerr.InputError, "task.dependencies exceeds the maximum allowed number of dependencies (%d)", s.maxDependencies)
 	}
-	priorities := make([]string, 0, highest)
-	for p := d.priority; p <= highest; p++ {
-		priorities = append(priorities, p.String())
-	}
-	err = c.Authorize(map[string]any{
-		"scopes": d.scopes, "routes": stringsOf(d.rawRoutes), "priorities": priorities,
-		"projectId": d.project, "schedulerId": d.scheduler,
-		"provisionerId": d.provisioner, "workerType": d.workerType,
-	})
-	if err != nil {
-		return nil, err
+	if like == nil || !d.needsScopesOf(like) {
+		if err := authorizeCreation(c, d); err != nil {
+			return nil, err
+		}
 	}
 	if err := d.check(s.clock.Now(), s.maxDeadline); err != nil {
 		return nil, err
@@ -53,15 +77,26 @@ func (s *Service) createTask(c *api.Call) (any, error) {
 	if err := s.scopeRoom.check(d.scopes); err != nil {
 		return nil, err
 	}
-	item := &creation{def: d, audit: c.Audit}
+	item := &creation{def: d}
 	item.text, item.at = d.text()
-	if err := s.creates.Do(c.Context, item); err != nil {
-		return nil, err
-	}
-	if item.refusal != nil {
-		return nil, item.refusal
-	}
-	return api.JSON(item.reply), nil
+	return item, nil
+}
+
+func authorizeCreation(c *api.Call, d *definition) error {
+	return c.Authorize(map[string]any{
+		"scopes": d.scopes, "routes": stringsOf(d.rawRoutes), "priorities": atLeast(d.priority),
+		"projectId": d.project, "schedulerId": d.scheduler,
+		"provisionerId": d.provisioner, "workerType": d.workerType,
+	})
+}
+
+// atLeast are the names of a priority and of those above it.
+func atLeast(p priority) []string { return priorityNames[p:] }
+
+// needsScopesOf tells whether both tasks take the same scopes to create.
+func (d *definition) needsScopesOf(o *definition) bool {
+	return d.queue == o.queue && d.priority == o.priority && d.project == o.project && d.scheduler == o.scheduler &&
+		bytes.Equal(d.rawScopes, o.rawScopes) && bytes.Equal(d.rawRoutes, o.rawRoutes)
 }
 
 // groupExtra is how much longer than its last task a group is kept.
@@ -81,41 +116,54 @@ type groupDemand struct {
 }
 
 // createBatch creates tasks: three statements for one in a group of its own,
-// two for one that shares its group with others of the batch.
-func (s *Service) createBatch(tx *store.Tx, items []*creation) error {
+// two for one that shares its group with others of the batch, and those for
+// its dependencies.
+func (s *Service) createBatch(tx *store.Tx, calls []*creations) error {
 	o := s.begin(tx)
-	demands := make([]groupDemand, 0, len(items))
-	for _, item := range items {
-		item.reply, item.refusal = nil, nil
-		d := item.def
-		g := demandOf(&demands, d)
-		g.tasks++
-		g.expires = max(g.expires, d.expires.Add(groupExtra))
+	demands := groupDemands{list: make([]groupDemand, 0, len(calls))}
+	for _, call := range calls {
+		for _, item := range call.items {
+			item.reply, item.task, item.refusal = nil, nil, item.broken
+			if item.broken != nil {
+				continue
+			}
+			item.demand = demands.of(item.def)
+			g := &demands.list[item.demand]
+			g.tasks++
+			g.expires = max(g.expires, item.def.expires.Add(groupExtra))
+		}
 	}
-	for i := range demands {
-		if err := o.ensureGroup(&demands[i]); err != nil {
+	for i := range demands.list {
+		if err := o.ensureGroup(&demands.list[i]); err != nil {
 			return err
 		}
 	}
-	for _, item := range items {
-		g := demandOf(&demands, item.def)
-		if g.refusal != nil {
-			item.refusal = g.refusal
-			continue
+	for _, call := range calls {
+		accepted := false
+		for _, item := range call.items {
+			if item.broken != nil {
+				continue
+			}
+			g := &demands.list[item.demand]
+			if g.refusal != nil {
+				item.refusal = g.refusal
+				continue
+			}
+			created, err := o.create(item, g.row)
+			if err != nil {
+				return err
+			}
+			if !created {
+				g.excess++
+			}
+			accepted = accepted || item.refusal == nil
 		}
-		created, err := o.create(item, g.row)
-		if err != nil {
-			return err
-		}
-		if !created {
-			g.excess++
-		}
-		if item.refusal == nil {
-			item.audit(tx)
+		if accepted {
+			call.audit(tx)
 		}
 	}
-	for i := range demands {
-		if g := &demands[i]; g.excess > 0 && g.refusal == nil {
+	for i := range demands.list {
+		if g := &demands.list[i]; g.excess > 0 && g.refusal == nil {
 			if _, err := tx.Exec(stmt.adjustGroup, -g.excess, -g.excess, g.row); err != nil {
 				return err
 			}
@@ -124,16 +172,41 @@ func (s *Service) createBatch(tx *store.Tx, items []*creation) error {
 	return o.finish()
 }
 
-// demandOf finds or adds the group of a task. A batch has few enough of them
-// that a list is faster than a map.
-func demandOf(demands *[]groupDemand, d *definition) *groupDemand {
-	for i := range *demands {
-		if g := &(*demands)[i]; g.id == d.group && g.scheduler == d.scheduler {
-			return g
+// groupDemands are the groups that a batch wants. A list is faster than a map
+// while it is short.
+type groupDemands struct {
+	list  []groupDemand
+	index map[groupName]int // of the list, once it is long
+}
+
+type groupName struct {
+	id        slugid.ID
+	scheduler string
+}
+
+// of finds or adds the group of a task, and returns its place in the list.
+func (g *groupDemands) of(d *definition) int {
+	name := groupName{d.group, d.scheduler}
+	if g.index == nil {
+		for i := len(g.list) - 1; i >= 0; i-- {
+			if g.list[i].id == name.id && g.list[i].scheduler == name.scheduler {
+				return i
+			}
+		}
+	} else if i, ok := g.index[name]; ok {
+		return i
+	}
+	g.list = append(g.list, groupDemand{id: d.group, scheduler: d.scheduler})
+	switch {
+	case g.index != nil:
+		g.index[name] = len(g.list) - 1
+	case len(g.list) == 64:
+		g.index = make(map[groupName]int, 2*len(g.list))
+		for i := range g.list {
+			g.index[groupName{g.list[i].id, g.list[i].scheduler}] = i
 		}
 	}
-	*demands = append(*demands, groupDemand{id: d.group, scheduler: d.scheduler})
-	return &(*demands)[len(*demands)-1]
+	return len(g.list) - 1
 }
 
 // ensureGroup makes the group or counts the tasks in, unless it is another
@@ -159,7 +232,7 @@ func (o *op) ensureGroup(g *groupDemand) error {
 // refused; item has the reply or the refusal.
 func (o *op) create(item *creation, groupRow int64) (created bool, err error) {
 	d := item.def
-	deps, problem, err := o.checkDependencies(d)
+	deps, problem, err := o.checkDependencies(item)
 	if err != nil {
 		return false, err
 	}
@@ -179,13 +252,13 @@ func (o *op) create(item *creation, groupRow int64) (created bool, err error) {
 		id: d.id, group: d.group, groupRow: groupRow, queue: d.queue, scheduler: d.scheduler, project: d.project,
 		priority: d.priority, retries: d.retries, retriesLeft: d.retries, unsatisfied: deps.open,
 		deadline: d.deadline, expires: d.expires, tags: d.tags, routes: d.rawRoutes,
-		last: run{id: -1},
+		hasDependents: item.required, last: run{id: -1},
 	}
 	if t.unsatisfied == 0 {
 		t.last = run{id: 0, state: pending, reasonCreated: reasonScheduled, scheduled: o.now}
 	}
 	row, inserted, err := o.tx.Insert(stmt.insertTask, t.id, t.groupRow, t.queue, int64(t.state()), int64(t.priority), t.retriesLeft,
-		t.unsatisfied, t.deadline, t.expires, t.due(), t.last.id, int64(t.last.reasonCreated), t.last.scheduled)
+		t.unsatisfied, t.hasDependents, t.deadline, t.expires, t.due(), t.last.id, int64(t.last.reasonCreated), t.last.scheduled)
 	if err == nil && !inserted {
 		existing, err := loadTask(o.tx, d.id)
 		if err != nil {
@@ -201,7 +274,7 @@ func (o *op) create(item *creation, groupRow int64) (created bool, err error) {
 		t.tags, t.routes, item.text); err != nil {
 		return false, err
 	}
-	if err := o.addDependencies(t, d, deps); err != nil {
+	if err := o.addDependencies(t, item, deps); err != nil {
 		return false, err
 	}
 	o.moved(t, unscheduled)
@@ -209,7 +282,7 @@ func (o *op) create(item *creation, groupRow int64) (created bool, err error) {
 	if t.state() == pending {
 		o.publishPending(t)
 	}
-	item.reply = t.statusReply()
+	item.task, item.reply = t, t.statusReply()
 	return true, nil
 }
 
@@ -230,7 +303,7 @@ func (o *op) adopt(item *creation, t *task) error {
 	if t.last.id == 0 && t.state() == pending {
 		o.publishPending(t)
 	}
-	item.reply = t.statusReply()
+	item.task, item.reply = t, t.statusReply()
 	return nil
 }
 
@@ -248,34 +321,46 @@ type requiredRow struct {
 
 // checkDependencies looks at what a new task depends on, before anything is
 // written. problem is why the task must be refused.
-func (o *op) checkDependencies(d *definition) (deps dependencyState, problem, err error) {
+func (o *op) checkDependencies(item *creation) (deps dependencyState, problem, err error) {
+	d := item.def
 	if len(d.dependencies) == 0 {
 		return deps, nil, nil
 	}
-	var missing, expiring []string
+	var missing, expiring, refused []string
 	deps.row = make([]requiredRow, len(d.dependencies))
 	for i, id := range d.dependencies {
 		if id == d.id { // legal: it waits for scheduleTask
 			deps.open++
 			continue
 		}
-		var row, st int64
+		r := &deps.row[i]
+		var st state
 		var expires clock.Time
 		var known bool
-		err := o.tx.Row(stmt.dependency, id).Scan(&row, &st, &expires, &known)
-		switch {
-		case errors.Is(err, store.ErrNoRows):
-			missing = append(missing, id.String())
-			continue
-		case err != nil:
-			return deps, nil, err
-		case expires < d.deadline:
+		if item.within != nil && item.within[i] != nil {
+			other := item.within[i]
+			if other.refusal != nil {
+				refused = append(refused, id.String())
+				continue
+			}
+			r.row, st, expires, known = other.task.row, other.task.state(), other.task.expires, other.task.hasDependents
+		} else {
+			var n int64
+			err := o.tx.Row(stmt.dependency, id).Scan(&r.row, &n, &expires, &known)
+			if errors.Is(err, store.ErrNoRows) {
+				missing = append(missing, id.String())
+				continue
+			}
+			if err != nil {
+				return deps, nil, err
+			}
+			st = state(n)
+		}
+		if expires < d.deadline {
 			expiring = append(expiring, id.String())
 			continue
 		}
-		r := &deps.row[i]
-		r.row = row
-		r.satisfied = state(st) == completed || d.allResolved && state(st).resolved()
+		r.satisfied = st == completed || d.allResolved && st.resolved()
 		if !r.satisfied {
 			deps.open++
 			r.mark = !known
@@ -284,6 +369,8 @@ func (o *op) checkDependencies(d *definition) (deps dependencyState, problem, er
 	switch {
 	case len(missing) > 0:
 		problem = tcerr.New(tcerr.InputError, "task.dependencies references non-existing tasks: %s", strings.Join(missing, ", "))
+	case len(refused) > 0:
+		problem = tcerr.New(tcerr.InputError, "task.dependencies references tasks that this call could not create: %s", strings.Join(refused, ", "))
 	case len(expiring) > 0:
 		problem = tcerr.New(tcerr.InputError, "task.dependencies references tasks that expire before this task's deadline: %s", strings.Join(expiring, ", "))
 	}
@@ -291,8 +378,8 @@ func (o *op) checkDependencies(d *definition) (deps dependencyState, problem, er
 }
 
 // addDependencies records what a new task depends on.
-func (o *op) addDependencies(t *task, d *definition, deps dependencyState) error {
-	requires := 0
+func (o *op) addDependencies(t *task, item *creation, deps dependencyState) error {
+	d, requires := item.def, 0
 	if d.allResolved {
 		requires = 1
 	}
@@ -307,6 +394,9 @@ func (o *op) addDependencies(t *task, d *definition, deps dependencyState) error
 		if r.mark {
 			if _, err := o.tx.Exec(stmt.markRequired, r.row); err != nil {
 				return err
+			}
+			if item.within != nil && item.within[i] != nil {
+				item.within[i].task.hasDependents = true
 			}
 		}
 	}

@@ -33,6 +33,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"taskcluster/internal/blob"
 	"taskcluster/internal/clock"
 	"taskcluster/internal/events"
@@ -71,7 +73,8 @@ type Service struct {
 	maxDependencies int
 	scopeRoom       scopeRoom
 
-	creates  *store.Batch[creation]
+	creates  *store.Batch[creations]
+	bulk     *semaphore.Weighted // bounds the tasks of createTasks that wait for the writer
 	claims   *store.Batch[claimItem]
 	reclaims *store.Batch[reclaimItem]
 	resolves *store.Batch[resolution]
@@ -101,6 +104,7 @@ func New(cfg Config) (*Service, error) {
 		workers:         newWorkerMemory(),
 		timers:          newAlarm(),
 		releases:        newAlarm(),
+		bulk:            semaphore.NewWeighted(maxBulk),
 		stopping:        make(chan struct{}),
 	}
 	if s.clock == nil {

@@ -30,6 +30,25 @@ func eachMember(object []byte, f func(name string, value []byte)) {
 	}
 }
 
+// eachElement calls f for the elements of a JSON array, in order. What holds for
+// eachMember holds here.
+func eachElement(array []byte, f func(value []byte)) {
+	i := skipSpace(array, 0) + 1 // past the bracket
+	for {
+		i = skipSpace(array, i)
+		if i >= len(array) || array[i] == ']' {
+			return
+		}
+		if array[i] == ',' {
+			i++
+			continue
+		}
+		end := skipValue(array, i)
+		f(array[i:end])
+		i = end
+	}
+}
+
 func skipSpace(b []byte, i int) int {
 	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\t' || b[i] == '\r') {
 		i++

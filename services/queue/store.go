@@ -67,8 +67,8 @@ var stmt = struct {
 		worker_group, worker_id, taken_until, resolved FROM past_runs WHERE task = ? ORDER BY run_id`),
 
 	insertTask: store.Insert(`INSERT INTO tasks (task_id, group_row, task_queue_id, state, priority, retries_left,
-		unsatisfied, deadline, expires, due, run_id, reason_created, scheduled)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (task_id) DO NOTHING`),
+		unsatisfied, has_dependents, deadline, expires, due, run_id, reason_created, scheduled)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (task_id) DO NOTHING`),
 	insertDefinition: store.SQL(`INSERT INTO task_definitions
 		(id, group_id, scheduler_id, project_id, retries, priority_at, tags, routes, definition)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`),

@@ -171,6 +171,47 @@ type CreateTaskRequest struct {
 	Extra    json.RawMessage   `json:"extra,omitzero"`
 }
 
+// CreateTasksRequest: Many tasks to create in one call.
+type CreateTasksRequest struct {
+	// The tasks, in any order. They may depend on each other.
+	Tasks []CreateTasksRequestTask `json:"tasks"`
+}
+
+type CreateTasksRequestTask struct {
+	// Slugid of the task, chosen by the caller.
+	TaskID string `json:"taskId"`
+
+	// What `createTask` takes. It is checked for each task by itself, against the
+	// same schema.
+	Task json.RawMessage `json:"task"`
+}
+
+// CreateTasksResponse: What became of each task of the call.
+type CreateTasksResponse struct {
+	// One answer for each task, in the order of the call.
+	Tasks []CreateTasksResponseTask `json:"tasks"`
+}
+
+type CreateTasksResponseTask struct {
+	// Slugid of the task.
+	TaskID string      `json:"taskId"`
+	Status *TaskStatus `json:"status,omitempty"`
+
+	// Why the task was not created, as `createTask` would have answered; absent
+	// if it was.
+	Error *CreateTasksResponseTaskError `json:"error,omitempty"`
+}
+
+// CreateTasksResponseTaskError: Why the task was not created, as `createTask`
+// would have answered; absent if it was.
+type CreateTasksResponseTaskError struct {
+	// Code of the error, such as `InputError`.
+	Code string `json:"code"`
+
+	// What is wrong, and what to do about it.
+	Message string `json:"message"`
+}
+
 // FinishArtifactRequest: Says that all of an artifact’s content is uploaded.
 type FinishArtifactRequest struct {
 	// The `uploadId` that creating the artifact returned.

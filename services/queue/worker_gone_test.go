@@ -81,7 +81,7 @@ func TestWorkerGoneHeldMany(t *testing.T) {
 	if err := d.queue.see(t.Context(), testQueue, w); err != nil {
 		t.Fatal(err)
 	}
-	d.together(n, func(int) error { return d.queue.creates.Do(context.Background(), d.creation(body, slugid.ID{})) })
+	d.together(n, func(int) error { return d.queue.creates.Do(context.Background(), alone(d.creation(body, slugid.ID{}))) })
 	claimAll := func() {
 		t.Helper()
 		for claimed := 0; claimed < n; {
