@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"taskcluster/client"
 	"taskcluster/internal/api"
 	"taskcluster/internal/blob/fs"
 	"taskcluster/internal/clock"
@@ -113,8 +114,10 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 	if err != nil {
 		return nil, err
 	}
+	rooms := &router{} // filled below; the services call each other through it
 	a.queue, err = queue.New(queue.Config{
-		Store: a.store, Log: a.events, Blob: blobs, Logger: log,
+		Objects: a.reach("object", rooms),
+		Store:   a.store, Log: a.events, Blob: blobs, Logger: log,
 		Credentials:  serviceCredentials(keys, "queue"),
 		ClaimTimeout: *settings.ClaimTimeout, MaxDependencies: *settings.MaxDependencies,
 		MaxDeadline: time.Duration(*settings.MaxDeadlineDays) * 24 * time.Hour,
@@ -149,10 +152,8 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 	}
 
 	a.api = apiServer
-	rooms := &router{
-		api: apiServer, metrics: metrics.Handler(), blobs: blobs.Handler(),
-		site: site.New(site.Config{Log: a.events, Auth: a.auth, Logger: log, Version: Version().Version, Services: names}),
-	}
+	rooms.api, rooms.metrics, rooms.blobs = apiServer, metrics.Handler(), blobs.Handler()
+	rooms.site = site.New(site.Config{Log: a.events, Auth: a.auth, Logger: log, Version: Version().Version, Services: names})
 	a.handler = rooms
 	if *settings.Worker {
 		if a.worker, err = a.localWorker(keys); err != nil {
@@ -173,6 +174,16 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return a, nil
+}
+
+// reach is how a service reaches another one: without a socket if this
+// process serves it.
+func (a *App) reach(service string, rooms *router) *client.Config {
+	cfg := &client.Config{RootURL: a.rootURL}
+	if a.settings.Only == nil || slices.Contains(*a.settings.Only, service) {
+		cfg.Transport = client.InProcess(rooms)
+	}
+	return cfg
 }
 
 // served picks the services that this process is to serve.

@@ -15,14 +15,16 @@ func (s *Service) artifactMethods() []api.Method {
 			Name: "createArtifact", Title: "Create Artifact", Category: category, Stability: api.Stable,
 			Description: "Adds an artifact to a run, while it runs or shortly after it ended as an exception. For `s3` the answer has a URL " +
 				"to PUT the content to, with just that content type; `reference` points to content elsewhere, `link` to " +
-				"another artifact of the run, and `error` says why there is none. `object` is refused: this deployment has no object service.",
+				"another artifact of the run, and `error` says why there is none. For `object` the answer names an object, with an " +
+				"uploadId and credentials to upload it to the object service; the same call may be repeated, and the artifact is not " +
+				"seen until finishArtifact.",
 			Method: post, Route: "/task/:taskId/runs/:runId/artifacts/{*name}", Params: artifactParam,
 			Input: "v1/post-artifact-request.json#", Output: "v1/post-artifact-response.json#",
 			Scopes: create, Handle: api.Handle(s.createArtifact),
 		},
 		{
 			Name: "finishArtifact", Title: "Finish Artifact", Category: category, Stability: api.Stable,
-			Description: "Ends the upload of an `object` artifact. Artifacts of other types need no such call, and are refused.",
+			Description: "Makes an `object` artifact visible, when its upload was finished in the object service. Artifacts of other types need no such call, and are refused.",
 			Method:      put, Route: "/task/:taskId/runs/:runId/artifacts/{*name}", Params: artifactParam,
 			Input:  "v1/finish-artifact-request.json#",
 			Scopes: create, Handle: api.Handle(s.finishArtifact),

@@ -14,14 +14,13 @@ import (
 	"taskcluster/internal/tcerr"
 )
 
-// The storage types of artifacts. "object" is known and refused: its content
-// would be in the object service, which this program does not have yet.
+// The storage types of artifacts.
 const (
 	storageS3        = "s3"        // content in the blob store
 	storageReference = "reference" // content behind a URL
 	storageLink      = "link"      // another artifact of the same run
 	storageError     = "error"     // no content, and why
-	storageObject    = "object"
+	storageObject    = "object"    // content in the object service
 )
 
 const (
@@ -42,7 +41,7 @@ type artifact struct {
 	contentType   string
 	contentLength int64 // -1: not told
 	expires       clock.Time
-	details       string // URL of a reference, target of a link, reason of an error
+	details       string // URL of a reference, target of a link, reason of an error, uploadId of an object that is being uploaded
 	message       string // of an error
 }
 
@@ -56,8 +55,17 @@ func blobKey(id slugid.ID, runID int, name string) string {
 	return id.String() + "/" + strconv.Itoa(runID) + "/" + name
 }
 
-// readArtifact reads an artifact; not found is a published error.
-func (s *Service) readArtifact(ctx context.Context, id slugid.ID, runID int, name string) (a *artifact, err error) {
+// readArtifact reads an artifact that can be seen; not found is a published error.
+func (s *Service) readArtifact(ctx context.Context, id slugid.ID, runID int, name string) (*artifact, error) {
+	a, err := s.storedArtifact(ctx, id, runID, name)
+	if err == nil && a.uploading() {
+		return nil, tcerr.New(tcerr.ResourceNotFound, "Artifact not found")
+	}
+	return a, err
+}
+
+// storedArtifact is readArtifact for artifacts that are being uploaded, too.
+func (s *Service) storedArtifact(ctx context.Context, id slugid.ID, runID int, name string) (a *artifact, err error) {
 	err = s.store.Read(ctx, func(tx *store.Tx) error {
 		a, err = scanArtifact(tx.Row(stmt.artifact, id, runID, name))
 		return err
@@ -106,9 +114,12 @@ func newArtifact(name string, in *PostArtifactRequest) (*artifact, error) {
 		return nil, tcerr.New(tcerr.InputError, "Artifact names may have %d characters, this one has %d", maxArtifactName, len(name))
 	}
 	switch in.StorageType {
-	case storageS3:
+	case storageS3, storageObject:
 		if in.ContentLength != nil {
 			a.contentLength = *in.ContentLength
+		}
+		if in.StorageType == storageObject {
+			a.details = slugid.Nice().String()
 		}
 		if err := blob.CheckHeader("Content-Type", a.contentType); err != nil {
 			return nil, tcerr.Wrap(tcerr.InputError, err, "contentType must be printable ASCII, without white space at its ends")
@@ -119,8 +130,6 @@ func newArtifact(name string, in *PostArtifactRequest) (*artifact, error) {
 		a.details = in.Artifact
 	case storageError:
 		a.details, a.message = in.Reason, in.Message
-	default:
-		return nil, tcerr.New(tcerr.InputError, "Artifacts of storageType `%s` are not supported: this deployment has no object service. Use `s3`.", in.StorageType)
 	}
 	return a, nil
 }
@@ -135,6 +144,9 @@ func (a *artifact) replaces(old *artifact) bool {
 	case a.storageType != old.storageType:
 		return old.storageType == storageReference && a.storageType == storageLink
 	}
+	if a.storageType == storageObject { // a repetition, until the upload is finished
+		return old.uploading() && a.expires == old.expires
+	}
 	return a.storageType == storageReference || a.details == old.details && a.message == old.message
 }
 
@@ -147,9 +159,13 @@ func (s *Service) createArtifact(c *api.Call, in *PostArtifactRequest) (any, err
 	if err != nil {
 		return nil, err
 	}
+	if a.storageType == storageObject && s.objects == nil {
+		return nil, errNoObjects
+	}
+	var t *task
 	var refusal error
 	err = s.store.Write(c.Context, func(tx *store.Tx) error {
-		refusal, err = s.addArtifact(tx, id, runID, a)
+		t, refusal, err = s.addArtifact(tx, id, runID, a)
 		if err == nil && refusal == nil {
 			c.Audit(tx)
 		}
@@ -161,11 +177,24 @@ func (s *Service) createArtifact(c *api.Call, in *PostArtifactRequest) (any, err
 	if err != nil {
 		return nil, err
 	}
-	if a.storageType != storageS3 {
-		return &PostArtifactResponse{StorageType: a.storageType}, nil
+	switch a.storageType {
+	case storageS3:
+		return s.answerS3(c.Context, id, runID, a)
+	case storageObject:
+		// It is stored first, so that whoever calls again goes on with the same uploadId.
+		name := objectName(id, runID, a.name)
+		if err := s.beginObject(c.Context, name, t.project, a); err != nil {
+			return nil, err
+		}
+		return s.answerObject(name, t.project, a, t.run(runID), id)
 	}
+	return &PostArtifactResponse{StorageType: a.storageType}, nil
+}
+
+// answerS3 tells a worker where to send the content.
+func (s *Service) answerS3(ctx context.Context, id slugid.ID, runID int, a *artifact) (any, error) {
 	expires := s.clock.Now().Add(uploadValid)
-	url, err := s.blob.PutURL(c.Context, blobKey(id, runID, a.name), blob.Upload{ContentType: a.contentType, Length: blob.AnyLength}, uploadValid+uploadGrace)
+	url, err := s.blob.PutURL(ctx, blobKey(id, runID, a.name), blob.Upload{ContentType: a.contentType, Length: blob.AnyLength}, uploadValid+uploadGrace)
 	if err != nil {
 		return nil, err
 	}
@@ -176,20 +205,20 @@ func (s *Service) createArtifact(c *api.Call, in *PostArtifactRequest) (any, err
 }
 
 // addArtifact stores an artifact, after the published checks in their order.
-func (s *Service) addArtifact(tx *store.Tx, id slugid.ID, runID int, a *artifact) (refusal, err error) {
-	bad := func(format string, args ...any) (error, error) {
-		return tcerr.New(tcerr.InputError, format, args...), nil
+func (s *Service) addArtifact(tx *store.Tx, id slugid.ID, runID int, a *artifact) (t *task, refusal, err error) {
+	bad := func(format string, args ...any) (*task, error, error) {
+		return nil, tcerr.New(tcerr.InputError, format, args...), nil
 	}
 	now := tx.Now()
 	if a.expires < now.Add(-drift) {
 		return bad("Expires must be in the future")
 	}
-	t, err := loadTask(tx, id)
+	t, err = loadTask(tx, id)
 	if errors.Is(err, store.ErrNoRows) {
 		return bad("Task not found")
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	r := t.run(runID)
 	switch {
@@ -200,7 +229,7 @@ func (s *Service) addArtifact(tx *store.Tx, id slugid.ID, runID int, a *artifact
 	case a.expires > t.expires:
 		return bad("Artifact expires (%s) after the task expiration %s", a.expires, t.expires)
 	case r.state != running && !(r.state == exception && r.resolved.Add(afterException) > now):
-		return conflict("Artifacts cannot be created for a task after it is resolved, unless it is resolved 'exception', and even then only %d minutes long.", int(afterException.Minutes())), nil
+		return nil, conflict("Artifacts cannot be created for a task after it is resolved, unless it is resolved 'exception', and even then only %d minutes long.", int(afterException.Minutes())), nil
 	}
 	old, err := scanArtifact(tx.Row(stmt.artifact, id, runID, a.name))
 	switch {
@@ -209,31 +238,18 @@ func (s *Service) addArtifact(tx *store.Tx, id slugid.ID, runID int, a *artifact
 			a.expires, a.details, a.message)
 	case err != nil:
 	case !a.replaces(old):
-		return conflict("Artifact already exists with different properties, and none of the allowed exceptions apply: the content type must be the same (but for links), the expiration may only grow, only the URL of a reference may change, and only a reference may become another type, namely a link."), nil
+		return nil, conflict("Artifact already exists with different properties, and none of the allowed exceptions apply: the content type must be the same (but for links), the expiration may only grow (that of an object not even that), the upload of an object must not be finished, only the URL of a reference may change, and only a reference may become another type, namely a link."), nil
 	default:
 		a.contentType, a.contentLength = old.contentType, old.contentLength
+		if a.storageType == storageObject {
+			a.details = old.details
+		}
 		_, err = tx.Exec(stmt.updateArtifact, a.storageType, a.expires, a.details, a.message, id, runID, a.name)
 	}
-	if err != nil {
-		return nil, err
+	if err != nil || a.storageType == storageS3 || a.storageType == storageObject {
+		return t, nil, err
 	}
-	if a.storageType != storageS3 {
-		o := s.begin(tx)
-		o.publishArtifact(t, r, a)
-		return nil, o.finish()
-	}
-	return nil, nil
-}
-
-// finishArtifact ends the upload of an object. As none can have been begun, it
-// says so.
-func (s *Service) finishArtifact(c *api.Call, _ *FinishArtifactRequest) (any, error) {
-	id, runID, err := authorizeRun(c)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := s.readArtifact(c.Context, id, runID, c.Param("name")); err != nil {
-		return nil, err
-	}
-	return nil, tcerr.New(tcerr.InputError, "Only object artifacts can be finished")
+	o := s.begin(tx)
+	o.publishArtifact(t, r, a)
+	return t, nil, o.finish()
 }

@@ -44,8 +44,11 @@ func (s *Service) follow(c *api.Call, id slugid.ID, runID int, name string) (*ar
 
 // location is where the content of an artifact is.
 func (s *Service) location(c *api.Call, id slugid.ID, runID int, a *artifact) (string, error) {
-	if a.storageType == storageReference {
+	switch a.storageType {
+	case storageReference:
 		return a.details, nil
+	case storageObject:
+		return s.objectURL(c.Context, objectName(id, runID, a.name))
 	}
 	return s.blob.GetURL(c.Context, blobKey(id, runID, a.name), downloadValid)
 }
@@ -114,6 +117,9 @@ func (s *Service) content(c *api.Call, id slugid.ID, runID int) (any, error) {
 	}
 	if a.storageType == storageError {
 		return map[string]string{"storageType": storageError, "reason": a.details, "message": a.message}, nil
+	}
+	if a.storageType == storageObject {
+		return s.objectContent(id, runID, a)
 	}
 	url, err := s.location(c, id, runID, a)
 	if err != nil {

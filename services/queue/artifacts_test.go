@@ -117,8 +117,6 @@ func TestOtherArtifacts(t *testing.T) {
 	d.artifact(id, 0, "loop/none", with{"storageType": "link", "artifact": "nowhere"}).want(200)
 	d.call(root, "GET", "/task/"+id+"/artifacts/loop/none", nil).want(404, "Artifact not found")
 
-	// C52, as far as there is no object service
-	d.artifact(id, 0, "obj", with{"storageType": "object", "contentType": "x"}).want(400, "InputError", "`object` are not supported")
 	d.call(root, "PUT", "/task/"+id+"/runs/0/artifacts/public/ref", "{}").want(400, "InputValidationError")
 	upload := with{"uploadId": slugid.New().String()}
 	d.call(root, "PUT", "/task/"+id+"/runs/0/artifacts/public/ref", upload).want(400, "Only object artifacts can be finished")

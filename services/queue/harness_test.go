@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"taskcluster/client"
 	"taskcluster/internal/api"
 	"taskcluster/internal/blob/fs"
 	"taskcluster/internal/clock"
@@ -116,6 +117,7 @@ type deployment struct {
 	store   *store.Store
 	log     *events.Log
 	blobs   *fs.Store
+	objects *fakeObjects
 	queue   *Service
 	handler http.Handler
 	schemas *schema.Set
@@ -147,8 +149,10 @@ func deployIn(t testing.TB, dir string, c *clock.Fake) *deployment {
 	if err != nil {
 		t.Fatal(err)
 	}
+	d.objects = newFakeObjects(t)
 	d.queue, err = New(Config{Store: d.store, Log: d.log, Blob: d.blobs, Clock: c, Credentials: queueSelf,
-		Logger: slog.New(slog.NewTextHandler(testWriter{t}, nil))})
+		Objects: &client.Config{RootURL: testRoot, Transport: client.InProcess(d.objects), Retries: -1},
+		Logger:  slog.New(slog.NewTextHandler(testWriter{t}, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

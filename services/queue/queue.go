@@ -20,8 +20,7 @@
 // runs is in memory (see pendingRuns), rebuilt from an index at start; workers
 // that find nothing are parked there and woken by commits.
 //
-// Not here yet: artifacts of the type object (refused by name), the removal of
-// what expired, and the subscription to worker-manager's messages about workers
+// Not here yet: the removal of what expired, and the subscription to worker-manager's messages about workers
 // that it removed (what they cause is here, see WorkerGone).
 package queue
 
@@ -35,6 +34,8 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"taskcluster/client"
+	"taskcluster/client/object"
 	"taskcluster/internal/blob"
 	"taskcluster/internal/clock"
 	"taskcluster/internal/events"
@@ -50,7 +51,10 @@ type Config struct {
 	Blob        blob.Store
 	Clock       clock.Clock      // the machine's when nil
 	Logger      *slog.Logger     // nothing is logged when nil
-	Credentials hawk.Credentials // of the client that issues tasks' temporary credentials
+	Credentials hawk.Credentials // of the client that issues tasks' temporary credentials, and calls the object service
+	// Objects says how to reach the object service; its credentials do not count.
+	// Without it artifacts of the type object are refused.
+	Objects *client.Config
 
 	ClaimTimeout    time.Duration // how long a claim lasts; 20 minutes
 	LongPoll        time.Duration // how long claimWork waits for a task; 20 seconds
@@ -72,6 +76,7 @@ type Service struct {
 	maxDeadline     time.Duration
 	maxDependencies int
 	scopeRoom       scopeRoom
+	objects         *object.Client // nil: there is no object service
 
 	creates  *store.Batch[creations]
 	bulk     *semaphore.Weighted // bounds the tasks of createTasks that wait for the writer
@@ -123,6 +128,9 @@ func New(cfg Config) (*Service, error) {
 	var err error
 	if s.scopeRoom, err = s.measureScopeRoom(); err != nil {
 		return nil, fmt.Errorf("queue: the credentials are of no use: %w", err)
+	}
+	if s.objects, err = s.newObjects(cfg.Objects); err != nil {
+		return nil, fmt.Errorf("queue: the object service: %w", err)
 	}
 	s.creates = store.NewBatch(s.store, "queue.create", s.createBatch)
 	s.claims = store.NewBatch(s.store, "queue.claim", s.claimBatch)

@@ -128,7 +128,6 @@ test('when artifacts may be created', async () => {
   await refused(() => queue.createArtifact(taskId, 1, 'public/x', ref), 400, 'InputError');
   await refused(() => client.createArtifact(taskId, 0, 'public/x', { ...ref, expires: taskcluster.fromNowJSON('-1 hour') }), 400, 'InputError');
   await refused(() => client.createArtifact(taskId, 0, 'public/x', { ...ref, expires: taskcluster.fromNowJSON('5 years') }), 400, 'InputError');
-  await refused(() => client.createArtifact(taskId, 0, 'public/x', { storageType: 'object', expires, contentType: 'text/plain' }), 400, 'InputError');
   await client.reportCompleted(taskId, 0);
   await refused(() => client.createArtifact(taskId, 0, 'public/x', ref), 409, 'RequestConflict');
 });
