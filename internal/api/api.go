@@ -78,8 +78,9 @@ type Method struct {
 
 // Pattern restricts a parameter's text.
 type Pattern struct {
-	source string
-	match  func(string) bool
+	source  string
+	match   func(string) bool
+	problem string // of a text that does not match, when there is no source
 }
 
 // Regexp makes a pattern of a regular expression; it panics when the expression
@@ -93,6 +94,12 @@ func Regexp(source string) *Pattern {
 // source but decided by the faster match.
 func PatternFunc(source string, match func(string) bool) *Pattern {
 	return &Pattern{source: source, match: match}
+}
+
+// Check makes a pattern of a query parameter that no regular expression states;
+// problem is what callers are told of a text that match refuses.
+func Check(problem string, match func(string) bool) *Pattern {
+	return &Pattern{problem: problem, match: match}
 }
 
 // Match tells whether s is allowed.

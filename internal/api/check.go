@@ -172,8 +172,7 @@ func (c *Call) checkQuery() error {
 		case len(values) > 1:
 			problems = append(problems, fmt.Sprintf("Query-string parameter: %s must be a string!", name))
 		case !c.method.Query[i].Pattern.match(values[0]):
-			problems = append(problems, fmt.Sprintf("Query-string parameter: %s=%q does not match expression: /%s/",
-				name, values[0], c.method.Query[i].Pattern.source))
+			problems = append(problems, fmt.Sprintf("Query-string parameter: %s=%q %s", name, values[0], c.method.Query[i].Pattern.says()))
 		default:
 			c.query[i] = values[0]
 		}
@@ -182,6 +181,14 @@ func (c *Call) checkQuery() error {
 		return tcerr.New(tcerr.InvalidRequestArguments, "%s", strings.Join(problems, "\n"))
 	}
 	return nil
+}
+
+// says is what is wrong with a query parameter that does not match.
+func (p *Pattern) says() string {
+	if p.problem != "" {
+		return "is not valid, error: " + p.problem
+	}
+	return "does not match expression: /" + p.source + "/"
 }
 
 func (m *method) queryIndex(name string) int {

@@ -31,6 +31,7 @@ import (
 	"taskcluster/internal/store/sqlite"
 	"taskcluster/services/auth"
 	"taskcluster/services/object"
+	"taskcluster/services/purgecache"
 	"taskcluster/services/queue"
 	"taskcluster/worker"
 )
@@ -49,6 +50,7 @@ type App struct {
 	auth     *auth.Service
 	queue    *queue.Service
 	object   *object.Service
+	purge    *purgecache.Service
 	api      *api.Server
 	handler  http.Handler
 	server   *http.Server
@@ -89,7 +91,7 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 	}
 	a.store, err = sqlite.Open(ctx, database, store.Options{
 		Clock: clock.Real{}, Log: log,
-		Migrations: []store.Migrations{events.Migrations, api.Migrations(), auth.Migrations(), queue.Migrations(), object.Migrations()},
+		Migrations: []store.Migrations{events.Migrations, api.Migrations(), auth.Migrations(), queue.Migrations(), object.Migrations(), purgecache.Migrations()},
 	})
 	if err != nil {
 		return nil, err
@@ -130,7 +132,12 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 		return nil, err
 	}
 
-	services := a.served(a.auth.API(), a.queue.API(), a.object.API())
+	a.purge, err = purgecache.New(purgecache.Config{Store: a.store, Logger: log})
+	if err != nil {
+		return nil, err
+	}
+
+	services := a.served(a.auth.API(), a.queue.API(), a.object.API(), a.purge.API())
 	var sources []schema.Source
 	var names []string
 	for _, s := range services {
@@ -200,7 +207,7 @@ func checkOnly(settings config.Settings) error {
 	if settings.Only == nil {
 		return nil
 	}
-	known := []string{"auth", "queue", "object"}
+	known := []string{"auth", "queue", "object", "purge-cache"}
 	for _, name := range *settings.Only {
 		if !slices.Contains(known, name) {
 			return fmt.Errorf("setting only: there is no service %q; this version has %s", name, strings.Join(known, ", "))
@@ -253,6 +260,7 @@ func (a *App) Start(ctx context.Context) error {
 	a.auth.Start(&a.loops)
 	a.queue.Start(&a.loops)
 	a.object.Start(&a.loops)
+	a.purge.Start(&a.loops)
 	a.loops.Go("http", func(context.Context) error {
 		if err := a.server.Serve(api.Listen(a.listener)); !errors.Is(err, http.ErrServerClosed) {
 			return err

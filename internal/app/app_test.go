@@ -140,7 +140,11 @@ func TestPaths(t *testing.T) {
 }
 
 func TestOnly(t *testing.T) {
-	a := started(t, settings(t, t.TempDir(), map[string]string{"TASKCLUSTER_ONLY": "auth"}))
+	a := started(t, settings(t, t.TempDir(), map[string]string{"TASKCLUSTER_ONLY": "purge-cache"}))
+	if status(a, "/api/purge-cache/v1/__heartbeat__") != 200 || status(a, "/api/queue/v1/ping") != 404 {
+		t.Error("only purge-cache was to be served")
+	}
+	a = started(t, settings(t, t.TempDir(), map[string]string{"TASKCLUSTER_ONLY": "auth"}))
 	if status(a, "/api/auth/v1/ping") != 200 || status(a, "/api/queue/v1/ping") != 404 || status(a, "/references/queue/v1/api.json") != 404 {
 		t.Error("only auth was to be served")
 	}

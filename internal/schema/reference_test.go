@@ -15,12 +15,13 @@ import (
 	"taskcluster/internal/schema"
 	auth "taskcluster/services/auth/schemas"
 	object "taskcluster/services/object/schemas"
+	purgecache "taskcluster/services/purgecache/schemas"
 	queue "taskcluster/services/queue/schemas"
 )
 
 func load(t testing.TB) *schema.Set {
 	t.Helper()
-	set, err := schema.Load(queue.Source(), auth.Source(), object.Source())
+	set, err := schema.Load(queue.Source(), auth.Source(), object.Source(), purgecache.Source())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +43,7 @@ func TestPublishedSchemas(t *testing.T) {
 	dir := shared(t, "reference/schemas")
 	set := load(t)
 	seen := 0
-	for _, service := range []string{"common", "queue", "auth", "object"} {
+	for _, service := range []string{"common", "queue", "auth", "object", "purge-cache"} {
 		err := filepath.WalkDir(filepath.Join(dir, service), func(file string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
 				return err
@@ -134,7 +135,7 @@ func TestDocuments(t *testing.T) {
 			}
 		}
 	}
-	if want := map[string]int{"common": 10, "queue": 57, "auth": 28, "object": 11}; !cmp.Equal(count, want) {
+	if want := map[string]int{"common": 10, "queue": 57, "auth": 28, "object": 11, "purge-cache": 4}; !cmp.Equal(count, want) {
 		t.Errorf("we have %v documents, want %v", count, want)
 	}
 }

@@ -228,7 +228,7 @@ func (t *typer) goType(s yaml.MapSlice, doc, name string) string {
 		return "bool"
 	case "array":
 		if items, ok := get(s, "items").(yaml.MapSlice); ok {
-			return "[]" + t.goType(items, doc, singular(name))
+			return "[]" + t.goType(items, doc, t.element(name))
 		}
 		return "[]" + t.raw()
 	case "object":
@@ -318,6 +318,18 @@ func goName(name string) string {
 		}
 	}
 	return strings.Join(words, "")
+}
+
+// element names the type of a list's elements: in the singular, unless a
+// document is called so.
+func (t *typer) element(list string) string {
+	name := singular(list)
+	for doc := range t.docs {
+		if goName(strings.TrimSuffix(path.Base(doc), ".json")) == name {
+			return list + "Item"
+		}
+	}
+	return name
 }
 
 // singular names one element of a list.
