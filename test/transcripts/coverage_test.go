@@ -22,6 +22,7 @@ type method struct {
 	route               *regexp.Regexp
 	literal             int // characters of the route that are no parameter
 	answers             []int
+	forbidden           bool // an answer says which scopes are missing
 }
 
 func (m *method) String() string { return m.service + "." + m.name }
@@ -117,6 +118,7 @@ func TestEveryMethod(t *testing.T) {
 				continue
 			}
 			m.answers = append(m.answers, st.status())
+			m.forbidden = m.forbidden || strings.Contains(st.answer, `"InsufficientScopes"`)
 			// Refusals name the method that refused.
 			if _, named, ok := strings.Cut(st.answer, `"method": "`); ok && strings.Contains(st.answer, `"requestInfo"`) {
 				if named, _, _ = strings.Cut(named, `"`); named != m.name {
@@ -151,7 +153,9 @@ func (m *method) lacks() (out []string) {
 		}
 		return n
 	}
-	is := func(want ...int) func(int) bool { return func(status int) bool { return slices.Contains(want, status) } }
+	is := func(want ...int) func(int) bool {
+		return func(status int) bool { return slices.Contains(want, status) }
+	}
 	success := func(status int) bool { return status >= 200 && status < 400 }
 	if !slices.Contains(elsewhere, m.String()) {
 		if count(success) == 0 {
@@ -161,7 +165,7 @@ func (m *method) lacks() (out []string) {
 			out = append(out, "repetition")
 		}
 	}
-	if m.scopes && count(is(401, 403)) == 0 {
+	if m.scopes && !m.forbidden {
 		out = append(out, "refusal for want of scopes")
 	}
 	if m.input && count(is(400)) == 0 {

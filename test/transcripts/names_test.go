@@ -25,12 +25,15 @@ type names struct {
 	name  map[string]string // by value
 	count map[string]int    // names given, by kind
 	times map[int64]string  // by milliseconds: times that requests gave
+
+	signed *regexp.Regexp // URLs with a signature in the query
 }
 
 func newNames(rootURL string) *names {
 	return &names{
 		rootURL: rootURL, start: time.Now().UTC().Truncate(time.Millisecond),
 		value: map[string]string{}, name: map[string]string{}, count: map[string]int{}, times: map[int64]string{},
+		signed: regexp.MustCompile(regexp.QuoteMeta(rootURL) + `/[^\s"?]*\?[^\s"]*`),
 	}
 }
 
@@ -149,9 +152,7 @@ func (n *names) text(s string) string {
 	if name, ok := n.name[s]; ok {
 		return name
 	}
-	if u, err := url.Parse(s); err == nil && strings.HasPrefix(s, n.rootURL+"/") && u.RawQuery != "" {
-		return n.of("URL", s)
-	}
+	s = n.signed.ReplaceAllStringFunc(s, n.signedURL)
 	root, _ := url.Parse(n.rootURL)
 	s = strings.ReplaceAll(s, n.rootURL, "ROOT")
 	s = strings.ReplaceAll(s, root.Host, "HOST")
@@ -177,6 +178,15 @@ func (n *names) text(s string) string {
 		}
 		return s
 	})
+}
+
+// signedURL names a signed URL by what it leads to: signatures of the same second
+// are the same. The name stands for the latest one.
+func (n *names) signedURL(s string) string {
+	path, _, _ := strings.Cut(s, "?")
+	name := n.of("URL", path)
+	n.value[name] = s
+	return name
 }
 
 // byKey are values that the property's name tells apart.

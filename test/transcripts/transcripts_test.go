@@ -40,9 +40,9 @@
 // a body of its own take the place of the other's.
 //
 // Names: TASK1, GROUP1, ID1 and UPLOAD1 are slugids, made when first used. TOKEN1
-// is an access token, PAGE1 a continuation token, URL1 a signed URL of the
-// deployment: these come from answers, and may be used after that. ROOT is the
-// root URL. "now+1h" (s, m, h, d, y) is a time that a request gave, relative to
+// is an access token, PAGE1 a continuation token, URL1 the latest signed URL for
+// something that the deployment keeps: these come from answers, and may be used
+// after that. ROOT is the root URL. "now+1h" (s, m, h, d, y) is a time that a request gave, relative to
 // the story's start. TIME is a time that the server took while the story was
 // played, TIME+20m twenty minutes after. A text of several lines is shown as the
 // list of its lines under the property's name with ↵.
