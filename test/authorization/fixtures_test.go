@@ -1,0 +1,198 @@
+package authorization
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	"taskcluster/internal/slugid"
+	"taskcluster/internal/tcerr"
+)
+
+// arguments are values for the arguments of routes, by their published names.
+// Methods whose URL alone decides who may call need no more: whether there is
+// what they name is looked at later.
+var arguments = map[string]string{
+	"taskId": "fN1SbArXTPSVFNUvaOlinQ", "taskGroupId": "fN1SbArXTPSVFNUvaOlinQ", "runId": "0", "name": "private/a b",
+	"provisionerId": "matrix", "workerType": "some-type", "workerGroup": "wg", "workerId": "wi", "taskQueueId": "matrix/some-type",
+	"workerPoolId": "matrix/some-type",
+	"clientId":     "matrix/some-client", "roleId": "matrix:some-role", "entityType": "client", "entityId": "matrix/some-client",
+	"account": "someaccount", "table": "sometable", "container": "somecontainer", "bucket": "some-bucket", "prefix": "some/prefix/",
+	"project": "some-project", "wstAudience": "some-audience", "wstClient": "some-client", "projectId": "-", "serviceAccount": "some@example.com",
+	"appName": "some-app", "owner": "some-owner",
+}
+
+// with is the arguments with some replaced: name, value, name, value, …
+func with(changes ...string) map[string]string {
+	m := map[string]string{}
+	for name, value := range arguments {
+		m[name] = value
+	}
+	for i := 0; i < len(changes); i += 2 {
+		m[changes[i]] = changes[i+1]
+	}
+	return m
+}
+
+// fixtures are for methods that are judged by more than their URL: good requests,
+// and the values that their scope expressions are to be filled with.
+var fixtures = map[string]func(*world) fixture{
+	"auth.createClient": func(*world) fixture {
+		return fixture{
+			url: with("clientId", "matrix/new-"+slugid.New().String()), values: object{"scopes": []string{"a:b", "c:d"}},
+			body: object{"expires": later(), "description": "", "scopes": []string{"a:b", "c:d"}},
+		}
+	},
+	"auth.updateClient": func(w *world) fixture {
+		id := "matrix/old-" + slugid.New().String()
+		w.client(id, time.Now().Add(time.Hour), "a:b")
+		return fixture{
+			url: with("clientId", id), values: object{"scopesAdded": []string{"c:d", "e:f"}},
+			body: object{"expires": later(), "description": "", "scopes": []string{"a:b", "c:d", "e:f"}},
+		}
+	},
+	"auth.createRole": func(*world) fixture {
+		return fixture{
+			url: with("roleId", "matrix:new-"+slugid.New().String()), values: object{"scopes": []string{"a:b", "c:d"}},
+			body: object{"description": "", "scopes": []string{"a:b", "c:d"}},
+		}
+	},
+	"auth.updateRole": func(w *world) fixture {
+		id := "matrix:old-" + slugid.New().String()
+		w.must("PUT", "/api/auth/v1/roles/"+id, object{"description": "", "scopes": []string{"a:b"}})
+		return fixture{
+			url: with("roleId", id), values: object{"scopesAdded": []string{"c:d"}},
+			body: object{"description": "", "scopes": []string{"a:b", "c:d"}},
+		}
+	},
+
+	"queue.tasks":    taskList,
+	"queue.statuses": taskList,
+	"queue.createTask": func(w *world) fixture {
+		f := newTask(w)
+		f.url = with("taskId", slugid.New().String())
+		return f
+	},
+	"queue.createTasks": func(w *world) fixture {
+		f := newTask(w)
+		f.body = object{"tasks": []any{object{"taskId": slugid.New().String(), "task": f.body}}}
+		f.verdict = func(a answer) answer {
+			var got struct {
+				Tasks []struct{ Error *struct{ Code string } }
+			}
+			if err := json.Unmarshal([]byte(a.body), &got); err != nil || len(got.Tasks) != 1 {
+				w.t.Fatalf("createTasks: %v %v", a, err)
+			}
+			if e := got.Tasks[0].Error; e != nil {
+				a.status, a.code = tcerr.Code(e.Code).Status(), e.Code
+			}
+			return a
+		}
+		return f
+	},
+	"queue.scheduleTask": scheduled(nil),
+	"queue.cancelTask":   scheduled(nil),
+	"queue.rerunTask":    scheduled(nil),
+	"queue.cancelTaskGroup": func(w *world) fixture {
+		f := scheduled(nil)(w)
+		w.must("POST", "/api/queue/v1/task-group/"+f.url["taskGroupId"]+"/seal", nil) // which is asked for first
+		return f
+	},
+	"queue.sealTaskGroup":           scheduled(nil),
+	"queue.changeTaskPriority":      scheduled(object{"newPriority": "high"}),
+	"queue.changeTaskGroupPriority": scheduled(object{"newPriority": "high"}),
+	"queue.claimWork": func(w *world) fixture {
+		_, queue := w.task(nil)
+		return fixture{
+			url: with("taskQueueId", queue), values: object{"workerGroup": "wg", "workerId": "wi"},
+			body: object{"workerGroup": "wg", "workerId": "wi", "tasks": 1},
+		}
+	},
+	"queue.claimTask": func(w *world) fixture {
+		id, queue := w.task(nil)
+		provisioner, worker, _ := strings.Cut(queue, "/")
+		return fixture{
+			url:    with("taskId", id),
+			values: object{"provisionerId": provisioner, "workerType": worker, "workerGroup": "wg", "workerId": "wi"},
+			body:   object{"workerGroup": "wg", "workerId": "wi"},
+		}
+	},
+	"queue.getArtifact":       linkedArtifact,
+	"queue.getLatestArtifact": linkedArtifact,
+	"queue.artifact":          linkedArtifact,
+	"queue.latestArtifact":    linkedArtifact,
+	"queue.declareWorker": func(*world) fixture {
+		return fixture{
+			url: with("workerType", "some-type"), values: object{"properties": []string{"expires"}},
+			body: object{"expires": later()},
+		}
+	},
+
+	"object.createUpload": func(*world) fixture {
+		return fixture{
+			url: with("name", "matrix/"+slugid.New().String()), values: object{"projectId": "some-project"},
+			body: object{
+				"uploadId": slugid.Nice().String(), "projectId": "some-project", "expires": later(), "hashes": object{},
+				"proposedUploadMethods": object{"dataInline": object{"contentType": "text/plain", "objectData": "aGVsbG8="}},
+			},
+		}
+	},
+	"object.finishUpload": func(w *world) fixture {
+		upload := slugid.Nice().String()
+		name := "matrix/" + upload
+		w.must("PUT", "/api/object/v1/upload/matrix%2F"+upload, object{
+			"uploadId": upload, "projectId": "some-project", "expires": later(),
+			"proposedUploadMethods": object{"dataInline": object{"contentType": "text/plain", "objectData": "aGVsbG8="}},
+		})
+		return fixture{
+			url: with("name", name), values: object{"projectId": "some-project"},
+			body: object{"uploadId": upload, "projectId": "some-project", "hashes": object{}},
+		}
+	},
+
+	"purge-cache.purgeCache": func(*world) fixture {
+		return fixture{url: with(), values: object{"cacheName": "some cache"}, body: object{"cacheName": "some cache"}}
+	},
+}
+
+// later is an hour from now.
+func later() string { return stamp(time.Now().Add(time.Hour)) }
+
+func taskList(w *world) fixture {
+	one, _ := w.task(nil)
+	two, _ := w.task(nil)
+	return fixture{values: object{"taskIds": []string{one, two}}, body: object{"taskIds": []string{one, two}}}
+}
+
+// newTask is a task to be created, with all that scopes are needed for.
+func newTask(w *world) fixture {
+	queue := freshQueue()
+	provisioner, worker, _ := strings.Cut(queue, "/")
+	return fixture{
+		values: object{
+			"scopes": []string{"a:b", "c:*"}, "routes": []string{"some.route"}, "projectId": "some/project", "schedulerId": "some-scheduler",
+			"priorities": []string{"very-high", "highest"}, "provisionerId": provisioner, "workerType": worker,
+		},
+		body: w.definition(queue, object{
+			"scopes": []string{"a:b", "c:*"}, "routes": []string{"some.route"}, "projectId": "some/project", "schedulerId": "some-scheduler",
+			"priority": "very-high",
+		}),
+	}
+}
+
+// scheduled is about a task of a scheduler, alone in its group.
+func scheduled(body any) func(*world) fixture {
+	return func(w *world) fixture {
+		id, queue := w.task(object{"schedulerId": "some-scheduler", "projectId": "some/project"})
+		return fixture{
+			url:    with("taskId", id, "taskGroupId", id),
+			values: object{"schedulerId": "some-scheduler", "projectId": "some/project", "taskQueueId": queue},
+			body:   body,
+		}
+	}
+}
+
+func linkedArtifact(w *world) fixture {
+	id, name, target := w.artifact()
+	return fixture{url: with("taskId", id, "name", name), values: object{"names": []string{name, target}}}
+}
