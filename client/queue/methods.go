@@ -473,8 +473,10 @@ func (c *Client) ReportException(ctx context.Context, taskID, runID string, in *
 // Adds an artifact to a run, while it runs or shortly after it ended as an
 // exception. For `s3` the answer has a URL to PUT the content to, with just
 // that content type; `reference` points to content elsewhere, `link` to another
-// artifact of the run, and `error` says why there is none. `object` is refused:
-// this deployment has no object service.
+// artifact of the run, and `error` says why there is none. For `object` the
+// answer names an object, with an uploadId and credentials to upload it to the
+// object service; the same call may be repeated, and the artifact is not seen
+// until finishArtifact.
 func (c *Client) CreateArtifact(ctx context.Context, taskID, runID, name string, in *PostArtifactRequest) (*PostArtifactResponse, error) {
 	var out PostArtifactResponse
 	if err := c.service.Do(ctx, client.Call{Name: "createArtifact", Verb: "POST", Path: "/task/" + client.Escape(taskID) + "/runs/" + client.Escape(runID) + "/artifacts/" + client.Escape(name), In: in, Out: &out}); err != nil {
@@ -485,8 +487,8 @@ func (c *Client) CreateArtifact(ctx context.Context, taskID, runID, name string,
 
 // FinishArtifact calls finishArtifact: PUT /task/<taskId>/runs/<runId>/artifacts/<name>.
 //
-// Ends the upload of an `object` artifact. Artifacts of other types need no
-// such call, and are refused.
+// Makes an `object` artifact visible, when its upload was finished in the
+// object service. Artifacts of other types need no such call, and are refused.
 func (c *Client) FinishArtifact(ctx context.Context, taskID, runID, name string, in *FinishArtifactRequest) error {
 	return c.service.Do(ctx, client.Call{Name: "finishArtifact", Verb: "PUT", Path: "/task/" + client.Escape(taskID) + "/runs/" + client.Escape(runID) + "/artifacts/" + client.Escape(name), In: in})
 }

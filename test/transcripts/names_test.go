@@ -119,6 +119,15 @@ func (n *names) time(t time.Time) string {
 	if name, ok := n.times[t.UnixMilli()]; ok {
 		return name
 	}
+	return n.taken(t)
+}
+
+// serverTakes are properties whose time is never one that a request gave, though
+// it may be the same to the millisecond: a deadline and when it was acted upon.
+var serverTakes = map[string]bool{"scheduled": true, "started": true, "resolved": true, "takenUntil": true, "time": true}
+
+// taken names a time that the server took.
+func (n *names) taken(t time.Time) string {
 	first, last := n.start.Add(-time.Second), n.upTo.Add(slack)
 	if !t.Before(first) && !t.After(last) {
 		return "TIME"
@@ -207,6 +216,11 @@ func (n *names) json(key string, v any) any {
 		case "certificate":
 			if inner, err := decode([]byte(v)); err == nil {
 				return n.json(key, inner)
+			}
+		}
+		if serverTakes[key] {
+			if t, err := time.Parse(milliseconds, v); err == nil {
+				return n.taken(t)
 			}
 		}
 		return n.text(v)
