@@ -92,9 +92,7 @@ func called(methods []*method, st *step) *method {
 // elsewhere are methods whose success needs a service outside of the deployment.
 // The tests of their own packages have doubles of these; here stands what an
 // unconfigured deployment answers.
-var elsewhere = []string{
-	"queue.finishArtifact", // artifacts of the kind object
-}
+var elsewhere = []string{}
 
 // TestEveryMethod holds that the transcripts show each method that the
 // deployment publishes: that it succeeds, what it refuses, and when it changes

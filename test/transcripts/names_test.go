@@ -55,7 +55,7 @@ func (n *names) of(kind, value string) string {
 }
 
 var (
-	nameInText = regexp.MustCompile(`\b(TASK|GROUP|ID|UPLOAD|TOKEN|PAGE|URL)[0-9]+\b`)
+	nameInText = regexp.MustCompile(`(\b|%2F)(TASK|GROUP|ID|UPLOAD|TOKEN|PAGE|URL)[0-9]+\b`)
 	timeInText = regexp.MustCompile(`(["=])now((?:[+-][0-9]+[smhdy])*)\b`)
 	offset     = regexp.MustCompile(`([+-])([0-9]+)([smhdy])`)
 )
@@ -64,15 +64,20 @@ var (
 func (n *names) expand(text string) (string, error) {
 	var unknown error
 	text = nameInText.ReplaceAllStringFunc(text, func(name string) string {
+		name, slash := strings.CutPrefix(name, "%2F")
+		before := ""
+		if slash {
+			before = "%2F"
+		}
 		if v, ok := n.value[name]; ok {
-			return v
+			return before + v
 		}
 		if !madeName.MatchString(name) {
 			unknown = fmt.Errorf("no answer before had %s", name)
 			return name
 		}
 		n.set(name, slugid.New().String())
-		return n.value[name]
+		return before + n.value[name]
 	})
 	text = timeInText.ReplaceAllStringFunc(text, func(s string) string {
 		m := timeInText.FindStringSubmatch(s)
@@ -172,8 +177,8 @@ func (n *names) text(s string) string {
 	})
 	s = isoInText.ReplaceAllStringFunc(s, func(s string) string {
 		t, err := time.Parse(milliseconds, s)
-		if err != nil {
-			return s
+		if err != nil || t.Year() < 2000 {
+			return s // nobody's now
 		}
 		return n.time(t)
 	})
