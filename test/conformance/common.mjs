@@ -1,12 +1,43 @@
 // What the test files share.
 import taskcluster from 'taskcluster-client';
 import assert from 'node:assert/strict';
+import { appendFileSync } from 'node:fs';
 
 export const rootUrl = process.env.TASKCLUSTER_ROOT_URL;
 export const root = { clientId: process.env.TASKCLUSTER_CLIENT_ID, accessToken: process.env.TASKCLUSTER_ACCESS_TOKEN };
 export const auth = new taskcluster.Auth({ rootUrl, credentials: root, retries: 0 });
 export const queue = new taskcluster.Queue({ rootUrl, credentials: root, retries: 0 });
+export const object = new taskcluster.Object({ rootUrl, credentials: root, retries: 0 });
+export const purgeCache = new taskcluster.PurgeCache({ rootUrl, credentials: root, retries: 0 });
 export { taskcluster };
+
+/** Notes that a method was called and answered as it should, for the check that none is left out. */
+export function called(service, method) {
+  if (process.env.CONFORMANCE_CALLED) appendFileSync(process.env.CONFORMANCE_CALLED, `${service}.${method}\n`);
+}
+
+/** Has a class of clients note each call that succeeds. */
+export function noting(Client, service) {
+  for (const [name, method] of Object.entries(Client.prototype)) {
+    if (!method.entryReference) continue;
+    Client.prototype[name] = Object.assign(async function(...args) {
+      const answer = await method.apply(this, args);
+      called(service, name);
+      return answer;
+    }, { entryReference: method.entryReference });
+  }
+  return Client;
+}
+noting(taskcluster.Auth, 'auth');
+noting(taskcluster.Queue, 'queue');
+noting(taskcluster.Object, 'object');
+noting(taskcluster.PurgeCache, 'purge-cache');
+
+/** A client that the official library makes of what this deployment publishes, for methods that the library does not know. */
+export async function ownClient(service) {
+  const reference = await (await fetch(`${rootUrl}/references/${service}/v1/api.json`)).json();
+  return new (noting(taskcluster.createClient(reference), service))({ rootUrl, credentials: root, retries: 0 });
+}
 
 export const slugid = () => taskcluster.slugid();
 let counter = 0;

@@ -4,9 +4,11 @@ package conformance
 
 import (
 	"encoding/json"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"taskcluster/test/harness"
@@ -23,14 +25,64 @@ func TestJavaScriptClient(t *testing.T) {
 	}
 	server := harness.Start(t, harness.Binary(t), t.TempDir(), "--claim-timeout", "5s")
 	defer server.Stop()
-	harness.Passthrough(t, ".", server.Env(), "node", append([]string{"--test", "--test-reporter=spec"}, files...)...)
+	called := filepath.Join(t.TempDir(), "called")
+	env := append(server.Env(), "CONFORMANCE_CALLED="+called)
+	harness.Passthrough(t, ".", env, "node", append([]string{"--test", "--test-reporter=spec"}, files...)...)
+	checkCalled(t, server.RootURL, called)
 	if t.Failed() {
 		t.Log(server.Log())
 	}
 }
 
-// TestScopes calls every method with the scopes that the reference asks for, and
-// with one of them missing. It has a server of its own because it takes away the
+// checkCalled sees to it that the client called every method that the
+// deployment publishes, and was answered as it should be.
+func checkCalled(t *testing.T, rootURL, file string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	called := map[string]bool{}
+	for line := range strings.Lines(string(text)) {
+		called[strings.TrimSpace(line)] = true
+	}
+	get := func(url string, into any) {
+		t.Helper()
+		resp, err := http.Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var manifest struct{ References []string }
+	get(rootURL+"/references/manifest.json", &manifest)
+	methods := 0
+	for _, url := range manifest.References {
+		if !strings.HasSuffix(url, "/api.json") {
+			continue
+		}
+		var reference struct {
+			ServiceName string
+			Entries     []struct{ Name string }
+		}
+		get(url, &reference)
+		for _, m := range reference.Entries {
+			methods++
+			if name := reference.ServiceName + "." + m.Name; !called[name] {
+				t.Errorf("%s was never called with success; add it to a *.test.mjs", name)
+			}
+		}
+	}
+	if methods < 90 {
+		t.Errorf("only %d methods are published", methods)
+	}
+}
+
+// TestScopes calls methods with the scopes that the reference asks for, and with
+// one of them missing. It has a server of its own because it takes away the
 // role that gives everybody access.
 func TestScopes(t *testing.T) {
 	install(t)
