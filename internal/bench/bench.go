@@ -1,6 +1,7 @@
 // Package bench measures a deployment: how many tasks it creates, hands out and
-// resolves per second, how long that takes, what it costs the server, and how
-// quickly a waiting worker is woken. Everything goes over HTTP with signed
+// resolves per second, how long that takes, what it costs the server, how
+// quickly a waiting worker is woken, what long queues and large groups cost, and
+// how fast artifacts come and go. Everything goes over HTTP with signed
 // requests, as clients and workers do it, and counts only what the server has
 // acknowledged.
 package bench
@@ -26,117 +27,133 @@ import (
 type Options struct {
 	RootURL     string
 	Credentials hawk.Credentials
+	Only        []string      // names of Parts to measure; all when empty
 	Clients     int           // parallel connections; 32 when zero
 	Duration    time.Duration // of each part; 5 s when zero
 	Parked      int           // parked workers of the idle part; 1,000 when zero
+	Depth       int           // pending tasks of the depth part; 100,000 when zero
+	Artifact    int64         // bytes of the artifact that is uploaded and downloaded; 256 MiB when zero
 	Progress    func(string)  // told what is measured now; may be nil
 }
 
-// Latency is how long calls took, in milliseconds.
-type Latency struct {
-	P50 float64 `json:"p50"`
-	P99 float64 `json:"p99"`
-	Max float64 `json:"max"`
+func (o *Options) defaults() error {
+	for _, name := range o.Only {
+		if name != StartPart && !slices.ContainsFunc(parts, func(p part) bool { return p.name == name }) {
+			return fmt.Errorf("there is no part %q; there are %s", name, strings.Join(Parts(), ", "))
+		}
+	}
+	set := func(n *int, v int) {
+		if *n == 0 {
+			*n = v
+		}
+	}
+	set(&o.Clients, 32)
+	set(&o.Parked, 1000)
+	set(&o.Depth, 100_000)
+	if o.Duration == 0 {
+		o.Duration = 5 * time.Second
+	}
+	if o.Artifact == 0 {
+		o.Artifact = 256 << 20
+	}
+	if o.Progress == nil {
+		o.Progress = func(string) {}
+	}
+	return nil
 }
 
-// Throughput is one part of a report.
-type Throughput struct {
-	Operations int64   `json:"operations"`
-	Seconds    float64 `json:"seconds"`
-	PerSecond  float64 `json:"perSecond"`
-	// ServerCPU is the server's processor time per operation, in microseconds;
-	// unlike the rate it does not suffer from what else the machine does.
-	ServerCPU  float64            `json:"serverCpuMicrosPerOperation"`
-	Statements float64            `json:"statementsPerOperation"`
-	Millis     map[string]Latency `json:"milliseconds"` // by call
-}
-
-// Idle is what parked workers cost.
-type Idle struct {
-	Workers    int     `json:"workers"`
-	Seconds    float64 `json:"seconds"`
-	Statements float64 `json:"statements"`
-	CPUPercent float64 `json:"cpuPercentOfOneCore"`
-}
-
-// Report is the outcome; it prints as JSON.
-type Report struct {
-	Started     string     `json:"started"`
-	LoadAverage [2]string  `json:"loadAverageBeforeAfter"`
-	Clients     int        `json:"clients"`
-	CreateTask  Throughput `json:"createTask"`
-	ClaimOne    Throughput `json:"claimWork1ReportCompleted"`
-	ClaimMany   Throughput `json:"claimWork32ReportCompleted"`
-	Wake        Latency    `json:"pendingToClaimedMilliseconds"`
-	Idle        Idle       `json:"parkedWorkers"`
-	StartMillis float64    `json:"emptyStartToFirst200Milliseconds,omitempty"`
+// measures says whether a part is asked for.
+func (o *Options) measures(name string) bool {
+	return len(o.Only) == 0 || slices.Contains(o.Only, name)
 }
 
 type bench struct {
 	Options
 	root  *url.URL
-	queue string // task queue of this run
+	queue string // task queue of this part
 }
 
-// Run measures everything.
+// part is one thing to measure. It makes what it needs itself.
+type part struct {
+	name, title string
+	run         func(*bench, context.Context, *Report) error
+}
+
+var parts = []part{
+	{"create", "createTask", func(b *bench, ctx context.Context, r *Report) (err error) {
+		r.CreateTask, err = b.create(ctx)
+		return err
+	}},
+	{"create100", "createTasks of 100", func(b *bench, ctx context.Context, r *Report) (err error) {
+		r.CreateTasks, err = b.createMany(ctx)
+		return err
+	}},
+	{"claim1", "claimWork(1) + reportCompleted", func(b *bench, ctx context.Context, r *Report) (err error) {
+		r.ClaimOne, err = b.claim(ctx, b.Clients, 1)
+		return err
+	}},
+	{"claim32", "claimWork(32) + reportCompleted", func(b *bench, ctx context.Context, r *Report) (err error) {
+		r.ClaimMany, err = b.claim(ctx, b.Clients, 32)
+		return err
+	}},
+	{"status", "status", func(b *bench, ctx context.Context, r *Report) (err error) {
+		r.Status, err = b.status(ctx)
+		return err
+	}},
+	{"wake", "pending to claimed", func(b *bench, ctx context.Context, r *Report) (err error) {
+		r.Wake, err = b.wake(ctx)
+		return err
+	}},
+	{"parked", "parked workers", func(b *bench, ctx context.Context, r *Report) (err error) {
+		r.Idle, err = b.idle(ctx)
+		return err
+	}},
+	{"group", "listTaskGroup", func(b *bench, ctx context.Context, r *Report) (err error) {
+		r.Group, err = b.group(ctx)
+		return err
+	}},
+	{"artifact", "artifact upload and download", func(b *bench, ctx context.Context, r *Report) (err error) {
+		r.Artifact, err = b.artifact(ctx)
+		return err
+	}},
+	{"depth", "claims from a long queue", func(b *bench, ctx context.Context, r *Report) (err error) {
+		r.Depth, err = b.depth(ctx)
+		return err
+	}},
+}
+
+// StartPart is the name of the part that Self measures and Run does not.
+const StartPart = "start"
+
+// Parts are the names that Options.Only may have.
+func Parts() []string {
+	names := []string{StartPart}
+	for _, p := range parts {
+		names = append(names, p.name)
+	}
+	return names
+}
+
+// Run measures a deployment.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	root, err := url.Parse(o.RootURL)
 	if err != nil {
 		return nil, err
 	}
-	if o.Clients == 0 {
-		o.Clients = 32
-	}
-	if o.Duration == 0 {
-		o.Duration = 5 * time.Second
-	}
-	if o.Parked == 0 {
-		o.Parked = 1000
-	}
-	if o.Progress == nil {
-		o.Progress = func(string) {}
+	if err := o.defaults(); err != nil {
+		return nil, err
 	}
 	b := &bench{Options: o, root: root}
 	rep := &Report{Started: time.Now().UTC().Format(time.RFC3339), Clients: o.Clients}
 	rep.LoadAverage[0] = loadAverage()
-
-	for _, part := range []struct {
-		name string
-		run  func(context.Context) error
-	}{
-		{"createTask", func(ctx context.Context) (err error) {
-			b.queue = "bench/one"
-			rep.CreateTask, err = b.create(ctx)
-			return err
-		}},
-		{"claimWork(1) + reportCompleted", func(ctx context.Context) (err error) {
-			if err := b.backlog(ctx, "bench/one", 10_000); err != nil {
-				return err
-			}
-			rep.ClaimOne, err = b.claim(ctx, o.Clients, 1)
-			return err
-		}},
-		{"claimWork(32) + reportCompleted", func(ctx context.Context) (err error) {
-			if err := b.backlog(ctx, "bench/many", int(o.Duration.Seconds()*15_000)); err != nil {
-				return err
-			}
-			rep.ClaimMany, err = b.claim(ctx, o.Clients, 32)
-			return err
-		}},
-		{"pending to claimed", func(ctx context.Context) (err error) {
-			b.queue = "bench/wake"
-			rep.Wake, err = b.wake(ctx)
-			return err
-		}},
-		{"parked workers", func(ctx context.Context) (err error) {
-			b.queue = "bench/idle"
-			rep.Idle, err = b.idle(ctx)
-			return err
-		}},
-	} {
-		o.Progress(part.name)
-		if err := part.run(ctx); err != nil {
-			return nil, fmt.Errorf("%s: %w", part.name, err)
+	for _, p := range parts {
+		if !o.measures(p.name) {
+			continue
+		}
+		o.Progress(p.title)
+		b.queue = "bench/" + p.name
+		if err := p.run(b, ctx, rep); err != nil {
+			return nil, fmt.Errorf("%s: %w", p.title, err)
 		}
 	}
 	rep.LoadAverage[1] = loadAverage()
@@ -177,10 +194,10 @@ func latency(d []time.Duration) Latency {
 
 // measure runs work on n connections until the time is over, or until one of
 // them says that there is nothing left.
-func (b *bench) measure(ctx context.Context, n int, work func(c *conn, record func(call string, began time.Time)) (done int, more bool, err error)) (Throughput, error) {
+func (b *bench) measure(ctx context.Context, n int, work func(c *conn, record func(call string, began time.Time)) (done int, more bool, err error)) (*Throughput, error) {
 	before, err := b.figures(ctx)
 	if err != nil {
-		return Throughput{}, err
+		return nil, err
 	}
 	var (
 		all   samples
@@ -192,7 +209,7 @@ func (b *bench) measure(ctx context.Context, n int, work func(c *conn, record fu
 	for range n {
 		c, err := dial(b.root, b.Credentials)
 		if err != nil {
-			return Throughput{}, err
+			return nil, err
 		}
 		wg.Go(func() {
 			defer c.c.Close()
@@ -218,14 +235,14 @@ func (b *bench) measure(ctx context.Context, n int, work func(c *conn, record fu
 	took := time.Since(began)
 	select {
 	case err := <-errs:
-		return Throughput{}, err
+		return nil, err
 	default:
 	}
 	after, err := b.figures(ctx)
 	if err != nil {
-		return Throughput{}, err
+		return nil, err
 	}
-	t := Throughput{Operations: count.Load(), Seconds: round(took.Seconds(), 3), Millis: map[string]Latency{}}
+	t := &Throughput{Operations: count.Load(), Seconds: round(took.Seconds(), 3), Millis: map[string]Latency{}}
 	t.PerSecond = round(float64(t.Operations)/took.Seconds(), 0)
 	if t.Operations > 0 {
 		t.ServerCPU = round((after["process_cpu_seconds_total"]-before["process_cpu_seconds_total"])*1e6/float64(t.Operations), 1)

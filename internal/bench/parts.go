@@ -16,9 +16,12 @@ import (
 )
 
 // definition renders a task of ordinary size: about a kilobyte.
-func (b *bench) definition() []byte {
+func (b *bench) definition() []byte { return b.definitionIn("") }
+
+// definitionIn renders a task of a group; of its own when that is empty.
+func (b *bench) definitionIn(group string) []byte {
 	now := time.Now().UTC()
-	d, _ := json.Marshal(map[string]any{
+	task := map[string]any{
 		"taskQueueId": b.queue,
 		"created":     now.Format("2006-01-02T15:04:05.000Z"),
 		"deadline":    now.Add(24 * time.Hour).Format("2006-01-02T15:04:05.000Z"),
@@ -32,11 +35,15 @@ func (b *bench) definition() []byte {
 		"routes":   []string{},
 		"tags":     map[string]string{"kind": "build", "os": "linux", "label": "build-linux64/opt"},
 		"metadata": map[string]string{"name": "build-linux64/opt", "description": "Builds the product for 64-bit Linux, optimised", "owner": "somebody@example.com", "source": "https://hg.example.com/file/5d1c3a0b/taskcluster/kinds/build"},
-	})
+	}
+	if group != "" {
+		task["taskGroupId"] = group
+	}
+	d, _ := json.Marshal(task)
 	return d
 }
 
-func (b *bench) create(ctx context.Context) (Throughput, error) {
+func (b *bench) create(ctx context.Context) (*Throughput, error) {
 	def := b.definition()
 	return b.measure(ctx, b.Clients, func(c *conn, record func(string, time.Time)) (int, bool, error) {
 		began := time.Now()
@@ -58,38 +65,6 @@ func expect(status int, body []byte, err error) error {
 		err = fmt.Errorf("answered %d: %.300s", status, body)
 	}
 	return err
-}
-
-// backlog makes sure that at least n tasks wait in the queue.
-func (b *bench) backlog(ctx context.Context, queue string, n int) error {
-	b.queue = queue
-	def := b.definition()
-	var left atomic.Int64
-	left.Store(int64(n))
-	var wg sync.WaitGroup
-	errs := make(chan error, b.Clients)
-	for range b.Clients {
-		c, err := dial(b.root, b.Credentials)
-		if err != nil {
-			return err
-		}
-		wg.Go(func() {
-			defer c.c.Close()
-			for left.Add(-1) >= 0 && ctx.Err() == nil {
-				if err := b.createOne(c, def); err != nil {
-					errs <- err
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
-	select {
-	case err := <-errs:
-		return err
-	default:
-		return ctx.Err()
-	}
 }
 
 // claimed is what a worker reads of a claim.
@@ -125,7 +100,14 @@ func (b *bench) complete(c *conn, t *claimed) error {
 
 // claim has workers claim n tasks at a time and resolve each, with the task's
 // own credentials. Operations are tasks.
-func (b *bench) claim(ctx context.Context, workers, n int) (Throughput, error) {
+func (b *bench) claim(ctx context.Context, workers, n int) (*Throughput, error) {
+	backlog := 10_000
+	if n > 1 {
+		backlog = int(b.Duration.Seconds() * 15_000)
+	}
+	if _, err := b.fill(ctx, backlog, ""); err != nil {
+		return nil, err
+	}
 	var ids atomic.Int64
 	names := sync.Map{} // *conn -> worker id
 	return b.measure(ctx, workers, func(c *conn, record func(string, time.Time)) (int, bool, error) {
@@ -156,15 +138,15 @@ func (b *bench) claim(ctx context.Context, workers, n int) (Throughput, error) {
 
 // wake measures from before a task is created until the worker that waits for
 // it has its claim: the creation's own time is included.
-func (b *bench) wake(ctx context.Context) (Latency, error) {
+func (b *bench) wake(ctx context.Context) (*Latency, error) {
 	creator, err := dial(b.root, b.Credentials)
 	if err != nil {
-		return Latency{}, err
+		return nil, err
 	}
 	defer creator.c.Close()
 	worker, err := dial(b.root, b.Credentials)
 	if err != nil {
-		return Latency{}, err
+		return nil, err
 	}
 	defer worker.c.Close()
 	def := b.definition()
@@ -183,22 +165,23 @@ func (b *bench) wake(ctx context.Context) (Latency, error) {
 		time.Sleep(3 * time.Millisecond) // so that the worker is parked
 		sent := time.Now()
 		if err := b.createOne(creator, def); err != nil {
-			return Latency{}, err
+			return nil, err
 		}
 		o := <-parked
 		if o.err != nil || len(o.tasks) != 1 {
-			return Latency{}, errors.Join(o.err, fmt.Errorf("a parked worker got %d tasks", len(o.tasks)))
+			return nil, errors.Join(o.err, fmt.Errorf("a parked worker got %d tasks", len(o.tasks)))
 		}
 		took = append(took, o.at.Sub(sent))
 		if err := b.complete(worker, &o.tasks[0]); err != nil {
-			return Latency{}, err
+			return nil, err
 		}
 	}
-	return latency(took), ctx.Err()
+	l := latency(took)
+	return &l, ctx.Err()
 }
 
 // idle parks workers on an empty queue and looks at what that costs.
-func (b *bench) idle(ctx context.Context) (Idle, error) {
+func (b *bench) idle(ctx context.Context) (*Idle, error) {
 	var conns []*conn
 	defer func() {
 		for _, c := range conns {
@@ -208,7 +191,7 @@ func (b *bench) idle(ctx context.Context) (Idle, error) {
 	for i := range b.Parked {
 		c, err := dial(b.root, b.Credentials)
 		if err != nil {
-			return Idle{}, err
+			return nil, err
 		}
 		conns = append(conns, c)
 		go b.claimWork(c, "p"+strconv.Itoa(i), 1) // ends when the connection is closed
@@ -219,11 +202,11 @@ func (b *bench) idle(ctx context.Context) (Idle, error) {
 	}
 	first, err := b.figures(ctx)
 	if err != nil {
-		return Idle{}, err
+		return nil, err
 	}
 	before, err := b.figures(ctx)
 	if err != nil {
-		return Idle{}, err
+		return nil, err
 	}
 	// Reading the figures runs statements itself; they are not the workers'.
 	const statements = "taskcluster_store_statements_total"
@@ -235,10 +218,10 @@ func (b *bench) idle(ctx context.Context) (Idle, error) {
 	}
 	after, err := b.figures(ctx)
 	if err != nil {
-		return Idle{}, err
+		return nil, err
 	}
 	took := time.Since(began).Seconds()
-	return Idle{
+	return &Idle{
 		Workers: b.Parked, Seconds: round(took, 1),
 		Statements: after[statements] - before[statements] - own,
 		CPUPercent: round((after["process_cpu_seconds_total"]-before["process_cpu_seconds_total"])/took*100, 2),

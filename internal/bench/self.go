@@ -24,6 +24,14 @@ const starts = 7
 // directory under dir that goes away, measures how long an empty one takes to
 // answer, and measures the last one as Run does.
 func Self(ctx context.Context, binary, dir string, o Options) (*Report, error) {
+	if err := o.defaults(); err != nil {
+		return nil, err
+	}
+	times := 1
+	if o.measures(StartPart) {
+		o.Progress("empty start")
+		times = starts
+	}
 	var took []time.Duration
 	for {
 		s, err := start(ctx, binary, dir)
@@ -31,7 +39,7 @@ func Self(ctx context.Context, binary, dir string, o Options) (*Report, error) {
 			return nil, err
 		}
 		took = append(took, s.took)
-		if len(took) < starts {
+		if len(took) < times {
 			s.stop()
 			continue
 		}
@@ -41,8 +49,10 @@ func Self(ctx context.Context, binary, dir string, o Options) (*Report, error) {
 		if err != nil {
 			return nil, err
 		}
-		slices.Sort(took)
-		rep.StartMillis = round(float64(took[len(took)/2].Microseconds())/1000, 1)
+		if times == starts {
+			slices.Sort(took)
+			rep.StartMillis = round(float64(took[len(took)/2].Microseconds())/1000, 1)
+		}
 		return rep, nil
 	}
 }

@@ -3,6 +3,8 @@ package cli
 import (
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"taskcluster/internal/bench"
@@ -10,30 +12,46 @@ import (
 
 type benchCommand struct {
 	remote
-	Self     bool   `help:"Start a deployment of its own and measure that, also how fast it starts."`
-	Dir      string `placeholder:"DIR" help:"With --self: where its data goes for the time being (default: the system's directory for temporary files)."`
-	Clients  int    `default:"32" placeholder:"N" help:"Parallel connections (default: ${default})."`
-	Parked   int    `default:"1000" placeholder:"N" help:"Workers that wait for tasks in the last part (default: ${default})."`
-	Duration span   `default:"5s" placeholder:"SPAN" help:"Time for each part (default: ${default})."`
+	Self     bool     `help:"Start a deployment of its own and measure that, also how fast it starts."`
+	Dir      string   `placeholder:"DIR" help:"With --self: where its data goes for the time being (default: the system's directory for temporary files)."`
+	Clients  int      `default:"32" placeholder:"N" help:"Parallel connections (default: ${default})."`
+	Parked   int      `default:"1000" placeholder:"N" help:"Workers that wait for tasks in the last part (default: ${default})."`
+	Depth    int      `default:"100000" placeholder:"N" help:"Tasks that wait in the part about long queues (default: ${default})."`
+	Artifact int64    `default:"268435456" placeholder:"BYTES" help:"Size of the artifact that is uploaded and downloaded (default: ${default})."`
+	Only     []string `placeholder:"PARTS" help:"Measure these parts only, separated by commas."`
+	Duration span     `default:"5s" placeholder:"SPAN" help:"Time for each part (default: ${default})."`
 }
 
 func (*benchCommand) Help() string {
 	return `Measures how many tasks a deployment creates, hands out and resolves per second,
-how long each call takes, what it costs the server, and how soon a waiting worker
-is woken. The report is JSON. Tasks are created in the task queues bench/… of the
-deployment and stay there until they expire: measure a deployment for that purpose,
-or use --self. The generator shares the machine; the load average is in the report.
+how long each call takes, what it costs the server, how soon a waiting worker is
+woken, what long queues and large groups cost, and how fast artifacts come and go.
+The report is JSON. --only repeats parts of it:
+` + strings.Join(bench.Parts(), ", ") + `.
 
-` + examples("taskcluster bench --self", "taskcluster bench --clients 128 --duration 10s")
+Tasks are created in the task queues bench/… of the deployment and stay there until
+they expire: measure a deployment for that purpose, or use --self. The generator
+shares the machine; the load average is in the report.
+
+` + examples("taskcluster bench --self", "taskcluster bench --clients 128 --duration 10s", "taskcluster bench --self --only status,group", "taskcluster bench --self --only depth --depth 1000000")
 }
 
 // Run measures and prints the report.
 func (c *benchCommand) Run(s *session) error {
-	if c.Clients < 1 || c.Parked < 1 || c.Duration < span(time.Second) {
-		return usageError("--clients and --parked must be at least 1, --duration at least 1s")
+	if c.Clients < 1 || c.Parked < 1 || c.Depth < 1 || c.Artifact < 1 || c.Duration < span(time.Second) {
+		return usageError("--clients, --parked, --depth and --artifact must be at least 1, --duration at least 1s")
+	}
+	for _, name := range c.Only {
+		if !slices.Contains(bench.Parts(), name) {
+			return usageError(fmt.Sprintf("--only: there is no part %q; there are %s", name, strings.Join(bench.Parts(), ", ")))
+		}
+	}
+	if slices.Contains(c.Only, bench.StartPart) && !c.Self {
+		return usageError("--only " + bench.StartPart + " needs --self")
 	}
 	o := bench.Options{
 		Clients: c.Clients, Parked: c.Parked, Duration: time.Duration(c.Duration),
+		Depth: c.Depth, Artifact: c.Artifact, Only: c.Only,
 		Progress: func(part string) { fmt.Fprintf(s.stderr, "measuring %s …\n", part) },
 	}
 	var rep *bench.Report

@@ -7,6 +7,8 @@ package bench
 import (
 	"encoding/json"
 	"os"
+	"strconv"
+	"strings"
 	"testing"
 
 	"taskcluster/test/harness"
@@ -19,18 +21,42 @@ type throughput struct {
 	Milliseconds           map[string]struct{ P50, P99, Max float64 }
 }
 
-type report struct {
-	CreateTask                       throughput
-	ClaimWork1ReportCompleted        throughput
-	ClaimWork32ReportCompleted       throughput
-	PendingToClaimedMilliseconds     struct{ P50 float64 }
-	ParkedWorkers                    struct{ Workers, Statements float64 }
-	EmptyStartToFirst200Milliseconds float64
+type latency struct{ P50, P99, Max float64 }
+
+type transfer struct {
+	Times                   int
+	MBPerSecond             float64
+	ServerMemoryGrowthBytes int64
 }
 
-func TestBench(t *testing.T) {
-	binary := harness.Binary(t)
-	stdout, stderr, status := harness.Run(t, binary, os.Environ(), "bench", "--self", "--dir", t.TempDir(), "--duration", "1s", "--clients", "16", "--parked", "300")
+type report struct {
+	CreateTask, CreateTasks100, Status *throughput
+	ClaimWork1ReportCompleted          *throughput
+	ClaimWork32ReportCompleted         *throughput
+	PendingToClaimedMilliseconds       *latency
+	ParkedWorkers                      *struct{ Workers, Statements float64 }
+	EmptyStartToFirst200Milliseconds   float64
+	ListTaskGroup                      *struct {
+		Tasks, Pages, Listings, Bytes int
+		Milliseconds                  latency
+	}
+	Artifact *struct {
+		Bytes            int64
+		Upload, Download transfer
+	}
+	ClaimWork1AtDepth *struct {
+		PendingTasks             int
+		FillTasksPerSecond       float64
+		ClaimMillisecondsAtNone  latency
+		ClaimMillisecondsAtDepth latency
+		RatioOfMedians           float64
+	}
+}
+
+func run(t *testing.T, args ...string) report {
+	t.Helper()
+	args = append([]string{"bench", "--self", "--dir", t.TempDir(), "--duration", "1s"}, args...)
+	stdout, stderr, status := harness.Run(t, harness.Binary(t), os.Environ(), args...)
 	if status != 0 {
 		t.Fatalf("exit status %d\n%s", status, stderr)
 	}
@@ -39,18 +65,27 @@ func TestBench(t *testing.T) {
 		t.Fatalf("%v\n%s", err, stdout)
 	}
 	t.Logf("%s", stdout)
+	return r
+}
+
+func TestBench(t *testing.T) {
+	const size = 8 << 20
+	r := run(t, "--clients", "16", "--parked", "300", "--depth", "2000", "--artifact", strconv.Itoa(size))
 	for _, part := range []struct {
 		name           string
-		got            throughput
+		got            *throughput
 		mostStatements float64 // per task; a group commit of one task is the worst case
 		calls          []string
 	}{
 		{"createTask", r.CreateTask, 8, []string{"createTask"}},
+		{"createTasks", r.CreateTasks100, 4, []string{"createTasks"}},
+		{"status", r.Status, 1.1, []string{"status"}},
 		{"claimWork(1)", r.ClaimWork1ReportCompleted, 16, []string{"claimWork", "reportCompleted"}},
 		{"claimWork(32)", r.ClaimWork32ReportCompleted, 12, []string{"claimWork", "reportCompleted"}},
 	} {
-		if part.got.Operations == 0 || part.got.PerSecond == 0 {
+		if part.got == nil || part.got.Operations == 0 || part.got.PerSecond == 0 {
 			t.Errorf("%s was not measured: %+v", part.name, part.got)
+			continue
 		}
 		if n := part.got.StatementsPerOperation; n <= 0 || n > part.mostStatements {
 			t.Errorf("%s: %v statements per operation", part.name, n)
@@ -61,10 +96,35 @@ func TestBench(t *testing.T) {
 			}
 		}
 	}
-	if r.ParkedWorkers.Workers != 300 || r.ParkedWorkers.Statements != 0 {
-		t.Errorf("parked workers: %+v", r.ParkedWorkers)
+	if p := r.ParkedWorkers; p == nil || p.Workers != 300 || p.Statements != 0 {
+		t.Errorf("parked workers: %+v", p)
 	}
-	if r.PendingToClaimedMilliseconds.P50 <= 0 || r.EmptyStartToFirst200Milliseconds <= 0 {
-		t.Errorf("%s", stdout)
+	if w := r.PendingToClaimedMilliseconds; w == nil || w.P50 <= 0 || r.EmptyStartToFirst200Milliseconds <= 0 {
+		t.Errorf("pending to claimed: %+v, start: %v ms", w, r.EmptyStartToFirst200Milliseconds)
+	}
+	if g := r.ListTaskGroup; g == nil || g.Tasks != 10_000 || g.Pages != 10 || g.Listings < 1 || g.Milliseconds.P50 <= 0 {
+		t.Errorf("group: %+v", g)
+	}
+	// What is transferred is not held: the server grows by buffers only. (The
+	// artifact is small here; bench says the same of a large one.)
+	if a := r.Artifact; a == nil || a.Bytes != size || a.Upload.Times < 1 || a.Download.Times < 1 || a.Upload.MBPerSecond <= 0 || a.Download.MBPerSecond <= 0 {
+		t.Errorf("artifact: %+v", a)
+	}
+	if d := r.ClaimWork1AtDepth; d == nil || d.PendingTasks != 2000 || d.FillTasksPerSecond <= 0 || d.RatioOfMedians <= 0 || d.ClaimMillisecondsAtDepth.P50 <= 0 {
+		t.Errorf("depth: %+v", d)
+	}
+}
+
+func TestOnly(t *testing.T) {
+	r := run(t, "--only", "status")
+	if r.Status == nil || r.Status.Operations == 0 {
+		t.Errorf("status was not measured: %+v", r.Status)
+	}
+	if r.CreateTask != nil || r.ListTaskGroup != nil || r.EmptyStartToFirst200Milliseconds != 0 {
+		t.Errorf("more was measured than asked for: %+v", r)
+	}
+	_, stderr, status := harness.Run(t, harness.Binary(t), os.Environ(), "bench", "--self", "--only", "nothing")
+	if status != 2 || !strings.Contains(stderr, `no part "nothing"`) {
+		t.Errorf("exit status %d, %s", status, stderr)
 	}
 }
