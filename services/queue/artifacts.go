@@ -39,10 +39,10 @@ type artifact struct {
 	name          string
 	storageType   string
 	contentType   string
-	contentLength int64 // -1: not told
-	expires       clock.Time
-	details       string // URL of a reference, target of a link, reason of an error, uploadId of an object that is being uploaded
-	message       string // of an error
+	contentLength int64      // -1: not told
+	expires       clock.Time // 0: it is being removed, and nobody sees it
+	details       string     // URL of a reference, target of a link, reason of an error, uploadId of an object that is being uploaded
+	message       string     // of an error
 }
 
 func scanArtifact(row scanner) (*artifact, error) {
@@ -70,7 +70,7 @@ func (s *Service) storedArtifact(ctx context.Context, id slugid.ID, runID int, n
 		a, err = scanArtifact(tx.Row(stmt.artifact, id, runID, name))
 		return err
 	})
-	if errors.Is(err, store.ErrNoRows) {
+	if errors.Is(err, store.ErrNoRows) || err == nil && a.expires.IsZero() {
 		return nil, tcerr.New(tcerr.ResourceNotFound, "Artifact not found")
 	}
 	return a, err
@@ -237,6 +237,8 @@ func (s *Service) addArtifact(tx *store.Tx, id slugid.ID, runID int, a *artifact
 		_, err = tx.Exec(stmt.insertArtifact, id, runID, a.name, a.storageType, a.contentType, a.contentLength,
 			a.expires, a.details, a.message)
 	case err != nil:
+	case old.expires.IsZero():
+		return nil, conflict("The artifact has expired and is being removed. Try again in a minute."), nil
 	case !a.replaces(old):
 		return nil, conflict("Artifact already exists with different properties, and none of the allowed exceptions apply: the content type must be the same (but for links), the expiration may only grow (that of an object not even that), the upload of an object must not be finished, only the URL of a reference may change, and only a reference may become another type, namely a link."), nil
 	default:

@@ -60,13 +60,16 @@ func TestTaskGroup(t *testing.T) {
 
 // C35: a group whose time is over belongs to nobody.
 func TestExpiredGroup(t *testing.T) {
-	d := deploy(t).start()
+	d := deploy(t)
 	group := slugid.New().String()
 	brief := with{"taskGroupId": group, "expires": d.clock.Now().Add(time.Hour).String()}
 	old := d.create(brief)
 	d.call(root, "POST", "/task-group/"+group+"/seal", nil).want(200)
 	d.clock.Advance(2*time.Hour + time.Millisecond)
-	eventually(t, "the deadline passes", func() bool { return d.status(old).string("status", "state") == "exception" })
+	if err := d.expireNow(); err != nil {
+		t.Fatal(err)
+	}
+	d.wantState(old, "exception", "scheduled", "deadline-exceeded")
 	d.create(with{"taskGroupId": group, "schedulerId": "other"})
 	if g := d.call(root, "GET", "/task-group/"+group, nil).want(200); g.string("schedulerId") != "other" || g.at("sealed") != nil {
 		t.Error(g.body)

@@ -14,14 +14,16 @@
 //   - No pending run is out of reach: if a claim fails, or the caller goes
 //     away before the claim is committed, the run is put back in front.
 //   - Claim expiry and deadlines act when they are due, not on a later sweep.
+//   - What has expired is removed half an hour later, in steps that no request
+//     waits long for.
 //
 // How: transitions read the task, decide, and write, inside a transaction that
 // the store shares between concurrent callers (see op). The order of pending
 // runs is in memory (see pendingRuns), rebuilt from an index at start; workers
 // that find nothing are parked there and woken by commits.
 //
-// Not here yet: the removal of what expired, and the subscription to worker-manager's messages about workers
-// that it removed (what they cause is here, see WorkerGone).
+// Not here yet: the subscription to worker-manager's messages about workers that
+// it removed (what they cause is here, see WorkerGone).
 package queue
 
 import (

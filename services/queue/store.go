@@ -150,7 +150,7 @@ var stmt = struct {
 	artifact: store.SQL(`SELECT name, storage_type, content_type, content_length, expires, details, message
 		FROM artifacts WHERE task_id = ? AND run_id = ? AND name = ?`),
 	listArtifacts: store.SQL(`SELECT name, storage_type, content_type, content_length, expires, details, message
-		FROM artifacts WHERE task_id = ? AND run_id = ? AND name > ?
+		FROM artifacts WHERE task_id = ? AND run_id = ? AND name > ? AND expires > 0
 		AND (storage_type <> 'object' OR details = '') ORDER BY name LIMIT ?`),
 
 	touchQueue: store.SQL(`INSERT INTO task_queues (task_queue_id, expires, last_date_active) VALUES (?, ?, ?)

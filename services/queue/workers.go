@@ -78,6 +78,14 @@ func (m *workerMemory) setQuarantine(k workerKey, until, now clock.Time) {
 	}
 }
 
+// forget drops what is remembered of a worker whose record is gone.
+func (m *workerMemory) forget(k workerKey) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.quarantine, k)
+	delete(m.seen, k)
+}
+
 func (m *workerMemory) recent(k workerKey, now clock.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -1,0 +1,203 @@
+// Package sweep removes what is no longer wanted, beside whoever uses the store:
+// what a service calls background removal, in steps so small that no request
+// waits long for one.
+//
+// What it promises:
+//
+//   - A step's transactions take about Budget; how many rows that is, it learns.
+//   - Between two steps as much time passes as the step took, so that others get
+//     at least half of the writer.
+//   - One process sweeps at a time, by a lease in the database.
+//   - What could not be removed is tried again at the next sweep.
+package sweep
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"taskcluster/internal/clock"
+	"taskcluster/internal/store"
+)
+
+const (
+	// Budget is how long a transaction of a step should take.
+	Budget = 5 * time.Millisecond
+	// A step handles this many rows at first, and later between these limits.
+	firstStep, leastStep, mostStep = 50, 10, 500
+	// leaseFor is how long a process may sweep without a sign of life.
+	leaseFor = 10 * time.Minute
+	// progressEvery is how often a long sweep is logged.
+	progressEvery = time.Minute
+)
+
+// Kind is one kind of thing that is removed. Its name is a plural, for the log.
+type Kind struct {
+	Name string
+	// Walk begins a walk over what is due now.
+	Walk func(now clock.Time) Step
+}
+
+// Step looks at up to n rows and removes what is due of them, in transactions
+// that it makes with write.
+type Step func(ctx context.Context, write Write, n int) (Outcome, error)
+
+// Outcome is what a step did.
+type Outcome struct {
+	Removed int  // are gone
+	Kept    int  // are due and could not be removed this time
+	More    bool // there may be more to look at
+}
+
+// Write is store.Store.Write, timed.
+type Write func(ctx context.Context, fn func(*store.Tx) error) error
+
+// Sweeper sweeps now and then. Its fields must be set before its use.
+type Sweeper struct {
+	Name  string // of the lease and in the log: "queue/expire"
+	Node  string // names this process among those that share the store
+	Every time.Duration
+	Store *store.Store
+	Clock clock.Clock
+	Log   *slog.Logger
+	Kinds []Kind // in the order in which they are swept
+}
+
+// Run sweeps at once and then every s.Every, until ctx ends or the store is
+// closed. Failures are logged and tried again.
+func (s *Sweeper) Run(ctx context.Context) error {
+	for {
+		err := s.alone(ctx)
+		switch {
+		case ctx.Err() != nil || errors.Is(err, store.ErrClosed):
+			return nil
+		case err != nil:
+			s.Log.Error("a sweep failed and is tried again", "sweep", s.Name, "after", s.Every, "error", err)
+		}
+		due, cancel := s.Clock.After(s.Clock.Now().Add(s.Every))
+		select {
+		case <-due:
+		case <-ctx.Done():
+		}
+		cancel()
+	}
+}
+
+// alone sweeps unless another process does.
+func (s *Sweeper) alone(ctx context.Context) (err error) {
+	lease, mine, err := s.Store.Lease(ctx, s.Name, s.Node, leaseFor)
+	if err != nil || !mine {
+		return err
+	}
+	defer func() { err = errors.Join(err, lease.Release(context.WithoutCancel(ctx))) }()
+	_, err = s.sweep(ctx, lease)
+	return err
+}
+
+// Once sweeps everything that is due, whoever else does, and tells how many of
+// each kind are gone: for tests.
+func (s *Sweeper) Once(ctx context.Context) (removed map[string]int, err error) {
+	return s.sweep(ctx, nil)
+}
+
+func (s *Sweeper) sweep(ctx context.Context, lease *store.Lease) (removed map[string]int, err error) {
+	now, told := s.Clock.Now(), time.Now()
+	removed, kept := make(map[string]int, len(s.Kinds)), 0
+	for _, kind := range s.Kinds {
+		walk, n := kind.Walk(now), firstStep
+		for more := true; more; {
+			if lease != nil && lease.Expires().Sub(s.Clock.Now()) < leaseFor/2 {
+				if mine, err := lease.Renew(ctx); err != nil || !mine {
+					return removed, err
+				}
+			}
+			began := time.Now()
+			var longest time.Duration
+			step, err := walk(ctx, s.timed(&longest), n)
+			removed[kind.Name] += step.Removed
+			kept += step.Kept
+			if err != nil {
+				s.tell("a sweep was cut short", removed, kept)
+				return removed, err
+			}
+			more, n = step.More, next(n, longest)
+			if time.Since(told) >= progressEvery {
+				told = time.Now()
+				s.tell("sweeping", removed, kept)
+			}
+			if more {
+				if err := pause(ctx, time.Since(began)); err != nil {
+					return removed, err
+				}
+			}
+		}
+	}
+	s.tell("swept", removed, kept)
+	return removed, nil
+}
+
+// next is how many rows the next step should handle.
+func next(n int, took time.Duration) int {
+	switch {
+	case took > Budget:
+		return max(n/2, leastStep)
+	case took < Budget/2:
+		return min(n*2, mostStep)
+	}
+	return n
+}
+
+// timed is a Write that notes its longest transaction. The time is real, whatever
+// the clock says, for it is real work that others wait for.
+func (s *Sweeper) timed(longest *time.Duration) Write {
+	return func(ctx context.Context, fn func(*store.Tx) error) error {
+		return s.Store.Write(ctx, func(tx *store.Tx) error {
+			began := time.Now()
+			defer func() { *longest = max(*longest, time.Since(began)) }()
+			return fn(tx)
+		})
+	}
+}
+
+// tell logs how many of each kind are gone, and how many could not be removed.
+func (s *Sweeper) tell(what string, removed map[string]int, kept int) {
+	attrs := []any{"sweep", s.Name}
+	for _, kind := range s.Kinds {
+		if n := removed[kind.Name]; n > 0 {
+			attrs = append(attrs, kind.Name, n)
+		}
+	}
+	if kept > 0 {
+		attrs = append(attrs, "kept", kept)
+	}
+	if len(attrs) > 2 {
+		s.Log.Info(what, attrs...)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Rows is a Walk for rows that one statement removes: q deletes at most n rows
+// that were due at a time, its arguments, in this order.
+func Rows(q *store.Stmt, grace time.Duration) func(now clock.Time) Step {
+	return func(now clock.Time) Step {
+		return func(ctx context.Context, write Write, n int) (done Outcome, err error) {
+			err = write(ctx, func(tx *store.Tx) error {
+				gone, err := tx.Exec(q, now.Add(-grace), n)
+				done = Outcome{Removed: int(gone), More: int(gone) == n}
+				return err
+			})
+			return done, err
+		}
+	}
+}
