@@ -108,8 +108,7 @@ func (s *Store) Put(ctx context.Context, key string, meta blob.Info, body io.Rea
 			return blob.Info{}, err
 		}
 	}
-	hash := sha256.New()
-	size, err := io.Copy(io.MultiWriter(s.tap(f), hash), reader{ctx, body})
+	size, sum, err := s.receive(f, reader{ctx, body})
 	if err != nil {
 		return blob.Info{}, full(err)
 	}
@@ -118,7 +117,7 @@ func (s *Store) Put(ctx context.Context, key string, meta blob.Info, body io.Rea
 	}
 	t := trailer{
 		Key: key, ContentType: meta.ContentType, ContentEncoding: meta.ContentEncoding, ContentDisposition: meta.ContentDisposition,
-		Size: size, SHA256: hex.EncodeToString(hash.Sum(nil)),
+		Size: size, SHA256: hex.EncodeToString(sum[:]),
 	}
 	if err := t.write(s.tap(f)); err != nil {
 		return blob.Info{}, full(err)
