@@ -22,8 +22,9 @@ type Store interface {
 	// authentication, for the duration given. Each must be as u says; any
 	// Content-Encoding is kept.
 	PutURL(ctx context.Context, key string, u Upload, valid time.Duration) (string, error)
-	// GetURL makes a URL that serves the object to GET and HEAD for the
-	// duration given. The object need not exist yet.
+	// GetURL makes a URL that serves the object to GET for the duration given,
+	// and to HEAD where one signature can be for both, which on S3 it cannot.
+	// The object need not exist yet.
 	GetURL(ctx context.Context, key string, valid time.Duration) (string, error)
 	// Put writes an object. Of meta the Size and the ETag do not count.
 	Put(ctx context.Context, key string, meta Info, body io.Reader) (Info, error)

@@ -44,7 +44,7 @@ func serve(t testing.TB, opts Options) *Store {
 }
 
 func TestConformance(t *testing.T) {
-	blobtest.Run(t, func(t *testing.T) blob.Store { return serve(t, Options{}) })
+	blobtest.Run(t, blobtest.Traits{Head: true, LongKey: 4000}, func(t *testing.T) blob.Store { return serve(t, Options{}) })
 }
 
 func request(t *testing.T, s *Store, method, target, body string, headers ...string) *httptest.ResponseRecorder {
