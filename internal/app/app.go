@@ -19,7 +19,6 @@ import (
 
 	"taskcluster/client"
 	"taskcluster/internal/api"
-	"taskcluster/internal/blob/fs"
 	"taskcluster/internal/clock"
 	"taskcluster/internal/config"
 	"taskcluster/internal/events"
@@ -101,9 +100,7 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 		return nil, err
 	}
 	a.events = events.NewLog(a.store, events.Options{Log: log, Retention: *settings.EventRetention})
-	blobs, err := fs.New(filepath.Join(dir, "artifacts"), fs.Options{
-		RootURL: a.rootURL, Key: keys.Derive("blob urls"), Clock: clock.Real{}, MaxSize: *settings.MaxArtifactSize,
-	})
+	blobs, blobHandler, err := a.openBlobs(ctx, keys)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +125,7 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 		return nil, err
 	}
 
-	if a.object, err = newObject(a.store, blobs, log); err != nil {
+	if a.object, err = a.newObject(ctx, blobs); err != nil {
 		return nil, err
 	}
 
@@ -159,7 +156,7 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 	}
 
 	a.api = apiServer
-	rooms.api, rooms.metrics, rooms.blobs = apiServer, metrics.Handler(), blobs.Handler()
+	rooms.api, rooms.metrics, rooms.blobs = apiServer, metrics.Handler(), blobHandler
 	rooms.site = site.New(site.Config{Log: a.events, Auth: a.auth, Logger: log, Version: Version().Version, Services: names})
 	a.handler = rooms
 	if *settings.Worker {

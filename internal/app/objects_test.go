@@ -2,6 +2,7 @@ package app
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"taskcluster/client/object"
 	"taskcluster/client/queue"
 	"taskcluster/internal/slugid"
+	"taskcluster/internal/testenv"
 )
 
 // rootConfig is the configuration of a client that may do everything.
@@ -43,7 +45,19 @@ func claimed(t *testing.T, q *queue.Client) string {
 // TestObjectArtifact is the way of an object artifact through the queue and the
 // object service, with the credentials that each hands out.
 func TestObjectArtifact(t *testing.T) {
-	a := started(t, settings(t, t.TempDir(), nil))
+	for name, env := range map[string]map[string]string{"fs": nil, "s3": s3Settings(testenv.S3(t))} {
+		t.Run(name, func(t *testing.T) { objectArtifact(t, started(t, settings(t, t.TempDir(), env))) })
+	}
+}
+
+func s3Settings(s testenv.S3Server) map[string]string {
+	return map[string]string{
+		"TASKCLUSTER_ARTIFACT_STORE": "s3", "TASKCLUSTER_S3_ENDPOINT": s.Endpoint, "TASKCLUSTER_S3_BUCKET": s.Bucket, "TASKCLUSTER_S3_PATH_STYLE": "true",
+		"TASKCLUSTER_S3_ACCESS_KEY_ID": s.AccessKeyID, "TASKCLUSTER_S3_SECRET_ACCESS_KEY": s.SecretAccessKey,
+	}
+}
+
+func objectArtifact(t *testing.T, a *App) {
 	cfg := rootConfig(t, a)
 	q, err := queue.New(cfg)
 	if err != nil {
@@ -136,5 +150,108 @@ func wantContent(t *testing.T, url, want string) {
 	}
 	if !strings.HasPrefix(res.Header.Get("Content-Disposition"), "attachment") {
 		t.Error("a page of a task must not be shown as if it were the deployment's")
+	}
+}
+
+// TestS3Artifact is the way of an artifact of the type s3 into a bucket and out.
+func TestS3Artifact(t *testing.T) {
+	server := testenv.S3(t)
+	a := started(t, settings(t, t.TempDir(), s3Settings(server)))
+	q, err := queue.New(rootConfig(t, a))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	id := claimed(t, q)
+	created, err := q.CreateArtifact(t.Context(), id, "0", "public/a.log", &queue.PostArtifactRequest{
+		StorageType: "s3", ContentType: "text/plain", Expires: client.At(time.Now().Add(30 * time.Minute))})
+	if err != nil || !strings.HasPrefix(created.PutURL, server.Endpoint+"/"+server.Bucket+"/"+id+"/0/public/a.log?") {
+		t.Fatal(created, err)
+	}
+	for contentType, want := range map[string]int{"text/html": 403, "text/plain": 200} {
+		r, _ := http.NewRequestWithContext(t.Context(), "PUT", created.PutURL, strings.NewReader("content"))
+		r.Header.Set("Content-Type", contentType)
+		res, err := http.DefaultClient.Do(r)
+		if err != nil || res.StatusCode != want {
+			t.Fatal(contentType, res, err)
+		}
+	}
+	got, err := q.GetLatestArtifact(t.Context(), id, "public/a.log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.Get(got.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if text, err := io.ReadAll(res.Body); err != nil || string(text) != "content" || res.Header.Get("Content-Type") != "text/plain" {
+		t.Errorf("%q %v %v", text, res.Header, err)
+	}
+}
+
+// TestObjectBackends: a bucket beside the artifact store, chosen by name, whose
+// keys are the names of the objects.
+func TestObjectBackends(t *testing.T) {
+	server := testenv.S3(t)
+	env := map[string]string{
+		"TASKCLUSTER_OBJECT_BACKENDS": fmt.Sprintf(`{"bucket": {"backendType": "aws", "accessKeyId": %q, "secretAccessKey": %q, "bucket": %q, "endpoint": %q, "s3ForcePathStyle": true, "signGetUrls": true}}`,
+			server.AccessKeyID, server.SecretAccessKey, server.Bucket, server.Endpoint),
+		"TASKCLUSTER_OBJECT_BACKEND_MAP": `[{"backendId": "bucket", "when": {"name": {"regexp": "^in-the-bucket/"}}}, {"backendId": "artifacts", "when": "all"}]`,
+		"TASKCLUSTER_OBJECT_MIDDLEWARE":  `[{"middlewareType": "cdn", "regexp": "^cdn/", "baseUrl": "https://cdn.example.com/"}]`,
+	}
+	a := started(t, settings(t, t.TempDir(), env))
+	o, err := object.New(rootConfig(t, a))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	for name, prefix := range map[string]string{"in-the-bucket/x": server.Endpoint + "/" + server.Bucket + "/in-the-bucket/x?", "cdn/x": a.RootURL() + "/blob/object/cdn/x?"} {
+		id := slugid.Nice().String()
+		_, err := o.CreateUpload(t.Context(), name, &object.CreateUploadRequest{
+			ProjectID: "prj", UploadID: id, Expires: client.At(time.Now().Add(time.Hour)),
+			ProposedUploadMethods: object.CreateUploadRequestProposedUploadMethods{
+				DataInline: &object.UploadMethodDataInlineRequest{ContentType: "text/html", ObjectData: "PGI+Y29udGVudDwvYj4="}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := o.FinishUpload(t.Context(), name, &object.FinishUploadRequest{ProjectID: "prj", UploadID: id}); err != nil {
+			t.Fatal(err)
+		}
+		yes := true
+		down, err := o.StartDownload(t.Context(), name, &object.DownloadObjectRequest{AcceptDownloadMethods: object.DownloadObjectRequestAcceptDownloadMethods{Simple: &yes}})
+		if err != nil || !strings.HasPrefix(down.URL, prefix) {
+			t.Fatal(down, err)
+		}
+		wantContent(t, down.URL, "<b>content</b>")
+	}
+	noRedirect := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	signed, err := o.SignedDownloadURL(t.Context(), "cdn/x", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res, err := noRedirect.Get(signed); err != nil || res.StatusCode != 303 || res.Header.Get("Location") != "https://cdn.example.com/cdn/x" {
+		t.Error(res, err)
+	}
+}
+
+func TestWrongObjectSettings(t *testing.T) {
+	backend := func(s string) map[string]string { return map[string]string{"TASKCLUSTER_OBJECT_BACKENDS": s} }
+	for want, env := range map[string]map[string]string{
+		"not a JSON object":         backend(`[]`),
+		`unknown backendType "gcs"`: backend(`{"a": {"backendType": "gcs"}}`),
+		"is missing":                backend(`{"a": {"backendType": "aws", "bucket": "b", "secretAccessKey": "hunter2"}}`),
+		"tags are not supported":    backend(`{"a": {"backendType": "aws", "tags": {"a": "b"}}}`),
+		"choose another":            backend(`{"artifacts": {"backendType": "aws"}}`),
+		`unknown field "buckets"`:   backend(`{"a": {"buckets": "b"}}`),
+		"invalid backendId nowhere": {"TASKCLUSTER_OBJECT_BACKEND_MAP": `[{"backendId": "nowhere", "when": "all"}]`},
+		"setting object-middleware": {"TASKCLUSTER_OBJECT_MIDDLEWARE": `[{"middlewareType": "x"}]`},
+		"connection refused": {"TASKCLUSTER_ARTIFACT_STORE": "s3", "TASKCLUSTER_S3_ENDPOINT": "http://127.0.0.1:1", "TASKCLUSTER_S3_BUCKET": "b",
+			"TASKCLUSTER_S3_ACCESS_KEY_ID": "a", "TASKCLUSTER_S3_SECRET_ACCESS_KEY": "hunter2"},
+	} {
+		if _, err := open(t, settings(t, t.TempDir(), env)); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("want %q: %v", want, err)
+		}
 	}
 }

@@ -6,6 +6,7 @@ package config
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"reflect"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -40,6 +42,17 @@ type Settings struct {
 	MaxDeadlineDays *int           `name:"max-task-deadline-days" fallback:"5" placeholder:"DAYS" help:"How far ahead a task's deadline may lie."`
 	MaxDependencies *int           `name:"max-task-dependencies" fallback:"10000" placeholder:"N" help:"How many dependencies one task may have."`
 	MaxArtifactSize *int64         `name:"max-artifact-size" fallback:"0" placeholder:"BYTES" help:"Largest artifact that may be uploaded; 0 means no limit."`
+	ArtifactStore   *string        `name:"artifact-store" fallback:"fs" placeholder:"STORE" enum:"fs,s3" help:"Where artifacts and objects are kept: fs, in the data directory, or s3, in a bucket."`
+	S3Endpoint      *string        `name:"s3-endpoint" placeholder:"URL" help:"URL of the S3 service (default: Amazon's)."`
+	S3Region        *string        `name:"s3-region" placeholder:"REGION" help:"Region of the bucket (default: the one that Amazon tells, elsewhere us-east-1)."`
+	S3Bucket        *string        `name:"s3-bucket" placeholder:"NAME" help:"Bucket for artifacts and objects. It must exist."`
+	S3AccessKeyID   *string        `name:"s3-access-key-id" placeholder:"ID" help:"Access key of the S3 service."`
+	S3SecretKey     *Secret        `name:"s3-secret-access-key" secret:"true" placeholder:"SECRET" help:"Its secret. file:PATH and env:NAME are read from there."`
+	S3PathStyle     *bool          `name:"s3-path-style" fallback:"false" help:"Address the bucket by the path of URLs, not by their host name."`
+	S3CORS          *bool          `name:"s3-configure-cors" fallback:"true" help:"Give the bucket the rule by which web pages may use signed URLs."`
+	ObjectBackends  *Secret        `name:"object-backends" secret:"true" placeholder:"JSON" help:"Further places for objects, by id, as JSON (in a file: as it is); see docs/artifacts.md. file:PATH and env:NAME are read from there."`
+	ObjectMap       *string        `name:"object-backend-map" placeholder:"JSON" help:"Which objects belong to which backend, as JSON; see docs/artifacts.md (default: all to the artifact store)."`
+	ObjectCDN       *string        `name:"object-middleware" placeholder:"JSON" help:"What answers downloads of objects in place of their backend, as JSON; see docs/artifacts.md."`
 	EventRetention  *time.Duration `name:"event-retention" fallback:"24h" placeholder:"DURATION" help:"How long published events are kept for those who read them later."`
 	TrustProxy      *bool          `name:"trust-proxy" fallback:"false" help:"Believe X-Forwarded-For from the proxy in front."`
 	ForceSSL        *bool          `name:"force-ssl" fallback:"false" help:"Redirect plain http to https, as the proxy in front tells by X-Forwarded-Proto."`
@@ -151,6 +164,13 @@ func readFile(path string) (map[string]string, error) {
 	}
 	out := map[string]string{}
 	for k, v := range raw {
+		if structured(v) {
+			text, err := json.Marshal(v)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %s: %w", path, k, err)
+			}
+			v = string(text)
+		}
 		if list, ok := v.([]any); ok {
 			var parts []string
 			for _, p := range list {
@@ -164,6 +184,15 @@ func readFile(path string) (map[string]string, error) {
 		out[k] = fmt.Sprint(v)
 	}
 	return out, nil
+}
+
+// structured tells a value that is more than a list of words.
+func structured(v any) bool {
+	if list, ok := v.([]any); ok {
+		return slices.ContainsFunc(list, func(e any) bool { _, ok := e.(map[string]any); return ok })
+	}
+	_, ok := v.(map[string]any)
+	return ok
 }
 
 // set parses text into the field's type and points the field at it.
@@ -266,6 +295,9 @@ func (s *Settings) complete() error {
 		root := "http://" + net.JoinHostPort(host, port)
 		s.RootURL = &root
 	}
+	if err := s.completeStore(); err != nil {
+		return err
+	}
 	switch {
 	case *s.ClaimTimeout < time.Second:
 		return errors.New("setting claim-timeout: must be at least 1s")
@@ -275,6 +307,27 @@ func (s *Settings) complete() error {
 		return errors.New("setting max-task-dependencies: must be between 0 and 10000, the most that the API allows")
 	case *s.WorkerCapacity < 1:
 		return errors.New("setting worker-capacity: must be at least 1")
+	}
+	return nil
+}
+
+// completeStore checks the settings of the artifact store.
+func (s *Settings) completeStore() error {
+	if *s.ArtifactStore == "fs" {
+		if s.S3Bucket != nil {
+			return errors.New("setting s3-bucket: it is given, but the artifact store is fs; set artifact-store to s3")
+		}
+		return nil
+	}
+	switch {
+	case s.S3Bucket == nil:
+		return errors.New("setting s3-bucket: the artifact store s3 needs a bucket")
+	case s.S3AccessKeyID == nil:
+		return errors.New("setting s3-access-key-id: the artifact store s3 needs an access key")
+	case s.S3SecretKey == nil:
+		return errors.New("setting s3-secret-access-key: the artifact store s3 needs the secret of its access key")
+	case *s.MaxArtifactSize != 0:
+		return errors.New("setting max-artifact-size: the artifact store s3 cannot hold uploads to it, because S3 does not know such a limit; leave it out")
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -75,6 +76,43 @@ func TestRefusals(t *testing.T) {
 		if _, _, err := Load(Settings{}, c.file, env(c.env)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
+	}
+}
+
+// What has a structure is JSON in the environment and as it is in a file.
+func TestStructuredSettings(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "settings.yml")
+	os.WriteFile(file, []byte("object-backends: {a: {backendType: aws, secretAccessKey: hunter2}}\nobject-backend-map:\n- backendId: a\n  when: {name: {regexp: ^x}}\n"), 0o600)
+	got, origins, err := Load(Settings{}, file, env(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(*got.ObjectBackends) != `{"a":{"backendType":"aws","secretAccessKey":"hunter2"}}` || *got.ObjectMap != `[{"backendId":"a","when":{"name":{"regexp":"^x"}}}]` {
+		t.Error(string(*got.ObjectBackends), *got.ObjectMap)
+	}
+	if text := fmt.Sprint(origins); strings.Contains(text, "hunter2") {
+		t.Errorf("the secret shows: %s", text)
+	}
+}
+
+func TestArtifactStore(t *testing.T) {
+	s3 := map[string]string{"TASKCLUSTER_ARTIFACT_STORE": "s3", "TASKCLUSTER_S3_BUCKET": "b", "TASKCLUSTER_S3_ACCESS_KEY_ID": "a", "TASKCLUSTER_S3_SECRET_ACCESS_KEY": "s"}
+	if _, _, err := Load(Settings{}, "", env(s3)); err != nil {
+		t.Error(err)
+	}
+	for name, value := range map[string]string{
+		"TASKCLUSTER_S3_BUCKET": "", "TASKCLUSTER_S3_ACCESS_KEY_ID": "", "TASKCLUSTER_S3_SECRET_ACCESS_KEY": "",
+		"TASKCLUSTER_ARTIFACT_STORE": "gcs", "TASKCLUSTER_MAX_ARTIFACT_SIZE": "5",
+	} {
+		changed := maps.Clone(s3)
+		changed[name] = value
+		setting := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, "TASKCLUSTER_"), "_", "-"))
+		if _, _, err := Load(Settings{}, "", env(changed)); err == nil || !strings.Contains(err.Error(), "setting "+setting) {
+			t.Errorf("%s=%q: %v", name, value, err)
+		}
+	}
+	if _, _, err := Load(Settings{}, "", env(map[string]string{"TASKCLUSTER_S3_BUCKET": "b"})); err == nil || !strings.Contains(err.Error(), "set artifact-store to s3") {
+		t.Error(err)
 	}
 }
 

@@ -34,9 +34,13 @@ const S3Program = "versitygw-v1.8.0"
 // directory. A missing installation fails the test.
 func S3(t testing.TB) S3Server {
 	t.Helper()
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
+	cache := os.Getenv("XDG_CACHE_HOME")
+	if cache == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cache = filepath.Join(home, ".cache")
 	}
 	program := filepath.Join(cache, "taskcluster-tests", S3Program)
 	if _, err := os.Stat(program); err != nil {
