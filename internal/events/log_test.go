@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -12,7 +11,6 @@ import (
 
 	"taskcluster/internal/clock"
 	"taskcluster/internal/store"
-	"taskcluster/internal/store/sqlite"
 	"taskcluster/internal/store/storetest"
 )
 
@@ -241,12 +239,7 @@ func TestTrim(t *testing.T) {
 }
 
 func TestBroken(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "db")
-	s, err := sqlite.Open(t.Context(), path, store.Options{}) // without the log's tables
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := storetest.Open(t, store.Options{}) // without the log's tables
 	l := NewLog(s, Options{})
 	if _, err := l.Read(t.Context(), 0, 1); err == nil || !strings.Contains(err.Error(), "cannot be opened") {
 		t.Errorf("Read: %v", err)

@@ -28,14 +28,14 @@ type Engine interface {
 }
 
 // Conn is one connection. It is not safe for concurrent use. Errors are
-// ErrDiskFull, ErrIO, ErrDamaged, ErrAltered or
-// ErrConflict (wrapped) where they apply.
+// ErrDiskFull, ErrIO, ErrDamaged, ErrAltered, ErrConflict or ErrUnavailable
+// (wrapped) where they apply.
 type Conn interface {
 	// Begin starts a transaction: a writing one on the writer, a snapshot on
 	// a reader.
 	Begin() error
 	// Commit returns after the transaction is durable. After an error the
-	// transaction is undone.
+	// transaction is undone, unless the error is ErrOutcomeUnknown.
 	Commit() error
 	// Rollback undoes the transaction; harmless when there is none.
 	Rollback() error

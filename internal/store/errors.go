@@ -30,6 +30,14 @@ var (
 	// ErrConflict is returned when a statement broke a constraint of the
 	// schema (unique key, foreign key, check, not null).
 	ErrConflict = errors.New("a constraint of the schema was broken")
+	// ErrUnavailable is returned to every caller of a transaction during which
+	// the database could not be reached. Nothing of it was kept; it may be
+	// tried again.
+	ErrUnavailable = errors.New("the database cannot be reached: nothing was stored; try again")
+	// ErrOutcomeUnknown is returned to every caller of a transaction when the
+	// database went away during the commit and did not come back in time to
+	// tell what became of it. It was kept as a whole, or not at all.
+	ErrOutcomeUnknown = errors.New("the database went away during the commit: it is not known whether it was stored")
 	// ErrLocked is returned at opening when another process has the data
 	// directory open.
 	ErrLocked = errors.New("the data is in use by another process")
@@ -38,7 +46,12 @@ var (
 // errFatal tells an error of the whole transaction from one that a single
 // operation caused.
 func errFatal(err error) bool {
-	return errors.Is(err, ErrDiskFull) || errors.Is(err, ErrIO) || errors.Is(err, ErrDamaged)
+	for _, fatal := range []error{ErrDiskFull, ErrIO, ErrDamaged, ErrUnavailable, ErrOutcomeUnknown} {
+		if errors.Is(err, fatal) {
+			return true
+		}
+	}
+	return false
 }
 
 // PanicError is what a caller gets whose function panicked. The transaction

@@ -6,6 +6,7 @@ package testenv
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -23,77 +24,125 @@ import (
 )
 
 // Postgres starts an empty PostgreSQL server for this test and returns the
-// connection string of its database, as libpq and pgx take it. The server
-// listens on a free port of 127.0.0.1, keeps its data in a temporary directory,
-// and does not flush to disk. It is stopped, and the data removed, at the end of
-// the test. A missing installation fails the test.
+// connection string of its database. It is stopped, and the data removed, at
+// the end of the test. A missing installation fails the test.
 func Postgres(t testing.TB) string {
 	t.Helper()
-	bin, err := postgresBin()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir, err := os.MkdirTemp("", "taskcluster-postgres-")
+	s, err := StartPostgres()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Errorf("the data of PostgreSQL could not be removed: %v", err)
+		if err := s.Stop(); err != nil {
+			t.Error(err)
 		}
 	})
-	attr, err := unprivileged(dir)
-	if err != nil {
-		t.Fatal(err)
+	return s.URL
+}
+
+// PostgresServer is a server that runs. It listens on a free port of 127.0.0.1,
+// keeps its data in a temporary directory, and does not flush to disk, so that
+// the data outlive the server but not the machine. It orders text as people do,
+// not by bytes, so that a column that lacks COLLATE "C" is noticed.
+type PostgresServer struct {
+	// URL is the connection string of an empty database, as libpq and pgx take it.
+	URL string
+
+	bin, dir string
+	port     int
+	attr     *syscall.SysProcAttr
+	process  *os.Process
+	ended    chan error
+}
+
+// StartPostgres starts an empty server. The caller stops it.
+func StartPostgres() (_ *PostgresServer, err error) {
+	s := &PostgresServer{}
+	if s.bin, err = postgresBin(); err != nil {
+		return nil, err
 	}
-	data := filepath.Join(dir, "data")
-	initdb := exec.Command(filepath.Join(bin, "initdb"), "-D", data, "-U", "test", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-	initdb.Dir, initdb.SysProcAttr = dir, attr
+	if s.port, err = freePort(); err != nil {
+		return nil, err
+	}
+	s.URL = fmt.Sprintf("postgres://test@127.0.0.1:%d/postgres?sslmode=disable", s.port)
+	if s.dir, err = os.MkdirTemp("", "taskcluster-postgres-"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Stop())
+		}
+	}()
+	if s.attr, err = unprivileged(s.dir); err != nil {
+		return nil, err
+	}
+	initdb := exec.Command(filepath.Join(s.bin, "initdb"), "-D", s.data(), "-U", "test", "-A", "trust", "-E", "UTF8",
+		"--locale=C", "--locale-provider=icu", "--icu-locale=en", "--no-sync")
+	initdb.Dir, initdb.SysProcAttr = s.dir, s.attr
 	if out, err := initdb.CombinedOutput(); err != nil {
-		t.Fatalf("initdb failed: %v\n%s", err, out)
+		return nil, fmt.Errorf("initdb failed: %w\n%s", err, out)
 	}
-	port, err := freePort()
+	return s, s.Start()
+}
+
+func (s *PostgresServer) data() string { return filepath.Join(s.dir, "data") }
+
+// Start starts a server that was killed, on the same port and data.
+func (s *PostgresServer) Start() error {
+	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		t.Fatal(err)
-	}
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	defer log.Close() // the server has it open for itself
-	server := exec.Command(filepath.Join(bin, "postgres"), "-D", data, "-p", strconv.Itoa(port),
+	server := exec.Command(filepath.Join(s.bin, "postgres"), "-D", s.data(), "-p", strconv.Itoa(s.port),
 		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
 		"-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
-	server.Dir, server.SysProcAttr, server.Stdout, server.Stderr = dir, attr, log, log
+	server.Dir, server.SysProcAttr, server.Stdout, server.Stderr = s.dir, s.attr, log, log
 	if err := server.Start(); err != nil {
-		t.Fatal(err)
+		return err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Wait() }()
-	t.Cleanup(func() {
-		// SIGINT is PostgreSQL's fast shutdown.
-		if err := server.Process.Signal(syscall.SIGINT); err != nil {
-			return // it has ended
-		}
-		select {
-		case <-ended:
-		case <-time.After(20 * time.Second):
-			server.Process.Kill()
-			<-ended
-			t.Error("PostgreSQL did not stop in time and was killed")
-		}
-	})
-	url := fmt.Sprintf("postgres://test@127.0.0.1:%d/postgres?sslmode=disable", port)
-	if err := waitReady(t.Context(), url, ended); err != nil {
+	s.process, s.ended = server.Process, make(chan error, 1)
+	go func() { s.ended <- server.Wait() }()
+	if err := waitReady(s.URL, s.ended); err != nil {
 		text, _ := os.ReadFile(log.Name())
-		t.Fatalf("PostgreSQL did not start: %v\n%s", err, text)
+		return fmt.Errorf("PostgreSQL did not start: %w\n%s", err, text)
 	}
-	return url
+	return nil
+}
+
+// Kill ends the server and its connections at once, as a crash does; Start
+// then recovers the data from its log.
+func (s *PostgresServer) Kill() error { return s.end(syscall.SIGQUIT) }
+
+// Stop ends the server and removes its data.
+func (s *PostgresServer) Stop() error {
+	return errors.Join(s.end(syscall.SIGINT), os.RemoveAll(s.dir))
+}
+
+// end signals the server and waits for its end. SIGINT is PostgreSQL's fast
+// shutdown, SIGQUIT its immediate one.
+func (s *PostgresServer) end(signal os.Signal) error {
+	if s.process == nil {
+		return nil
+	}
+	process := s.process
+	s.process = nil
+	if err := process.Signal(signal); err != nil {
+		return nil // it has ended
+	}
+	select {
+	case <-s.ended:
+		return nil
+	case <-time.After(20 * time.Second):
+		err := process.Kill()
+		<-s.ended
+		return errors.Join(errors.New("PostgreSQL did not stop in time and was killed"), err)
+	}
 }
 
 // waitReady tries to connect until the server lets us in.
-func waitReady(ctx context.Context, url string, ended chan error) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+func waitReady(url string, ended chan error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -23,7 +22,7 @@ import (
 	"taskcluster/internal/schema"
 	"taskcluster/internal/store"
 	"taskcluster/internal/store/keyring"
-	"taskcluster/internal/store/sqlite"
+	"taskcluster/internal/store/storetest"
 )
 
 const (
@@ -99,14 +98,10 @@ func deployIn(t testing.TB, dir string, c *clock.Fake, static []StaticClient) *d
 	t.Helper()
 	d := &deployment{t: t, dir: dir, clock: c, logged: &lockedBuffer{}, replies: &lockedBuffer{}, outputs: map[string]string{}}
 	logger := slog.New(slog.NewJSONHandler(d.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	var err error
-	d.store, err = sqlite.Open(context.Background(), filepath.Join(dir, "taskcluster.db"), store.Options{
+	d.store = storetest.OpenIn(t, dir, store.Options{
 		Clock: c, Log: logger, Migrations: []store.Migrations{events.Migrations, api.Migrations(), Migrations()},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.store.Close() })
+	var err error
 	if d.keys, err = keyring.Open(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -357,12 +352,7 @@ func (d *deployment) published(after events.Position) []string {
 // tables that it needs are missing.
 func brokenLog(t testing.TB) *events.Log {
 	t.Helper()
-	s, err := sqlite.Open(context.Background(), filepath.Join(t.TempDir(), "empty.db"), store.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	return events.NewLog(s, events.Options{})
+	return events.NewLog(storetest.Open(t, store.Options{}), events.Options{})
 }
 
 // signedRequest is a request as services hand it to Authenticate.

@@ -25,7 +25,7 @@ import (
 	"taskcluster/internal/scopes"
 	"taskcluster/internal/slugid"
 	"taskcluster/internal/store"
-	"taskcluster/internal/store/sqlite"
+	"taskcluster/internal/store/storetest"
 )
 
 const (
@@ -107,7 +107,7 @@ func (a *testAuth) check(r api.AuthRequest) (*api.AuthResult, error) {
 	return &api.AuthResult{Status: api.AuthSuccess, ClientID: h.ID, Scopes: set.Union(a.anonymous), Hash: h.Hash}, nil
 }
 
-// deployment is a queue over a real SQLite store and the file system, behind
+// deployment is a queue over a real store and the file system, behind
 // the HTTP API.
 type deployment struct {
 	t       testing.TB
@@ -138,12 +138,9 @@ func deployIn(t testing.TB, dir string, c *clock.Fake) *deployment {
 	t.Helper()
 	d := &deployment{t: t, dir: dir, clock: c, auth: newTestAuth(c), outputs: map[string]string{}}
 	var err error
-	d.store, err = sqlite.Open(context.Background(), filepath.Join(dir, "taskcluster.db"), store.Options{
+	d.store = storetest.OpenIn(t, dir, store.Options{
 		Clock: c, Migrations: []store.Migrations{events.Migrations, api.Migrations(), Migrations()},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	d.log = events.NewLog(d.store, events.Options{Clock: c})
 	d.blobs, err = fs.New(filepath.Join(dir, "blobs"), fs.Options{RootURL: testRoot, Key: bytes.Repeat([]byte{7}, 32), Clock: c})
 	if err != nil {

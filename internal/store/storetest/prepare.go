@@ -17,22 +17,6 @@ import (
 	"taskcluster/internal/testenv"
 )
 
-// Open opens a SQLite store in a temporary directory of the test, and closes it
-// at its end.
-func Open(t testing.TB, opts store.Options) *store.Store {
-	t.Helper()
-	s, err := sqlite.Open(context.Background(), filepath.Join(t.TempDir(), "store.db"), opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Errorf("the store could not be closed: %v", err)
-		}
-	})
-	return s
-}
-
 // PrepareAll applies the migrations (and the store's own) to an empty SQLite
 // database and to an empty database of a real PostgreSQL, and prepares each
 // statement on both, which proves its grammar, its tables and columns, and the
@@ -44,7 +28,11 @@ func PrepareAll(t *testing.T, migrations []store.Migrations, statements []*store
 	if len(statements) == 0 {
 		t.Fatal("storetest.PrepareAll was given no statements")
 	}
-	lite := Open(t, store.Options{Migrations: migrations})
+	lite, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "store.db"), store.Options{Migrations: migrations})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lite.Close()
 	conn, err := pgx.Connect(t.Context(), testenv.Postgres(t))
 	if err != nil {
 		t.Fatal(err)

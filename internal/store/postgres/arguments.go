@@ -1,0 +1,82 @@
+package postgres
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"unsafe"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"taskcluster/internal/store"
+)
+
+// arguments is the memory in which those of one statement are encoded. Text
+// and blobs are not copied: pgconn does that before it returns.
+type arguments struct {
+	values [][]byte
+	ints   []byte
+}
+
+var empty = []byte{}
+
+// encode makes PostgreSQL's binary format of args, for the types that the
+// server wants.
+func (a *arguments) encode(args []store.Value, types []uint32) ([][]byte, error) {
+	if len(args) != len(types) {
+		return nil, fmt.Errorf("the statement has %d placeholders and was given %d arguments", len(types), len(args))
+	}
+	if cap(a.ints) < 8*len(args) {
+		a.ints = make([]byte, 0, 8*len(args))
+	}
+	a.values, a.ints = a.values[:0], a.ints[:0]
+	for i := range args {
+		v, at := &args[i], len(a.ints)
+		var raw []byte
+		ok := true
+		switch v.Kind {
+		case store.Int:
+			a.ints, ok = appendInt(a.ints, v.Int, types[i])
+			raw = a.ints[at:]
+		case store.Text:
+			ok = types[i] == pgtype.TextOID || types[i] == pgtype.VarcharOID
+			if raw = empty; v.Text != "" {
+				raw = unsafe.Slice(unsafe.StringData(v.Text), len(v.Text))
+			}
+		case store.Bytes:
+			raw, ok = v.Blob, types[i] == pgtype.ByteaOID
+		case store.ID:
+			raw, ok = v.ID[:], types[i] == pgtype.ByteaOID
+		}
+		if !ok {
+			return nil, fmt.Errorf("argument %d is %v, which PostgreSQL does not take for its type %s", i+1, v.Kind, typeName(types[i]))
+		}
+		a.values = append(a.values, raw)
+	}
+	return a.values, nil
+}
+
+// appendInt encodes n as one of the types that hold whole numbers.
+func appendInt(to []byte, n int64, oid uint32) ([]byte, bool) {
+	switch oid {
+	case pgtype.Int8OID:
+		return binary.BigEndian.AppendUint64(to, uint64(n)), true
+	case pgtype.Int4OID:
+		return binary.BigEndian.AppendUint32(to, uint32(n)), n == int64(int32(n))
+	case pgtype.Int2OID:
+		return binary.BigEndian.AppendUint16(to, uint16(n)), n >= math.MinInt16 && n <= math.MaxInt16
+	case pgtype.BoolOID:
+		return append(to, byte(n)), n == 0 || n == 1
+	}
+	return to, false
+}
+
+func typeName(oid uint32) string {
+	if t, ok := pgtype.NewMap().TypeForOID(oid); ok {
+		return t.Name
+	}
+	return fmt.Sprint(oid)
+}
+
+// release forgets what the caller's memory was borrowed for.
+func (a *arguments) release() { clear(a.values) }

@@ -1,0 +1,274 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"taskcluster/internal/store"
+)
+
+// conn is one connection, made at its first transaction and again after it was
+// lost. It speaks the extended protocol with prepared statements and binary
+// values through pgconn, without pgx's type map in between.
+type conn struct {
+	engine     *engine
+	writes     bool
+	pg         *pgconn.PgConn // nil or closed: to be made
+	statements map[*store.Stmt]*pgconn.StatementDescription
+	xid        string // the running transaction, of the writer
+
+	active *cursor // reads from the connection
+	spare  []*cursor
+	args   arguments
+}
+
+func newConn(e *engine, writes bool) *conn { return &conn{engine: e, writes: writes} }
+
+// What a transaction begins with. The writer asks for the transaction's number,
+// by which its outcome can be asked for when the answer to the commit is lost.
+const (
+	beginWrite = `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT CAST(pg_current_xact_id() AS TEXT)`
+	beginRead  = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`
+)
+
+// setUp puts the session right and tells what the server is. A server that
+// answers commits before they are on disk, or compiles statements, is set up
+// for something else.
+const setUp = `SELECT set_config('jit', 'off', false);
+	SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
+	SELECT current_setting('server_version_num'), current_setting('server_version'), current_setting('server_encoding')`
+
+func (c *conn) connect(ctx context.Context) error {
+	c.drop()
+	ctx, cancel := context.WithTimeout(ctx, c.engine.config.ConnectTimeout)
+	defer cancel()
+	pg, err := pgconn.ConnectConfig(ctx, c.engine.config)
+	if err != nil {
+		return c.engine.unreachable(err)
+	}
+	results, err := pg.Exec(ctx, setUp).ReadAll()
+	if err == nil {
+		err = c.engine.check(results[len(results)-1].Rows[0])
+	} else {
+		err = c.engine.unreachable(err)
+	}
+	if err != nil {
+		closing, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		pg.Close(closing)
+		return err
+	}
+	c.pg, c.statements = pg, map[*store.Stmt]*pgconn.StatementDescription{}
+	return nil
+}
+
+// check refuses a server that the store's promises do not hold on.
+func (e *engine) check(row [][]byte) error {
+	number, err := strconv.Atoi(string(row[0]))
+	if err != nil || number < MinVersion {
+		return fmt.Errorf("%s runs version %s, and version %d is the oldest that works: upgrade it", e.Where(), row[1], MinVersion/10000)
+	}
+	if encoding := string(row[2]); encoding != "UTF8" {
+		return fmt.Errorf("%s has the encoding %s: make a database with ENCODING 'UTF8'", e.Where(), encoding)
+	}
+	return nil
+}
+
+// drop ends the connection. A transaction that runs on it is undone by the server.
+func (c *conn) drop() {
+	c.active, c.statements = nil, nil
+	if c.pg != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		c.pg.Close(ctx) // its error tells that it was lost already
+		c.pg = nil
+	}
+}
+
+// Begin implements store.Conn. A connection that was lost since the last
+// transaction has cost nobody anything, so it is made again without a word.
+func (c *conn) Begin() error {
+	if c.pg != nil && !c.pg.IsClosed() && c.pg.TxStatus() == 'I' {
+		err := c.start()
+		if err == nil || c.pg != nil {
+			return err
+		}
+	}
+	if err := c.connect(context.Background()); err != nil {
+		return err
+	}
+	return c.start()
+}
+
+func (c *conn) start() error {
+	script := beginRead
+	if c.writes {
+		script = beginWrite
+	}
+	results, err := c.pg.Exec(context.Background(), script).ReadAll()
+	if err != nil {
+		return c.fail(err)
+	}
+	if c.writes {
+		c.xid = string(results[1].Rows[0][0])
+	}
+	return nil
+}
+
+// Commit implements store.Conn.
+func (c *conn) Commit() error {
+	if c.pg == nil {
+		return store.ErrUnavailable
+	}
+	if err := c.detach(); err != nil {
+		return err
+	}
+	results, err := c.pg.Exec(context.Background(), "COMMIT").ReadAll()
+	if err == nil {
+		if tag := results[0].CommandTag.String(); tag != "COMMIT" {
+			return fmt.Errorf("PostgreSQL answered COMMIT with %s: a statement of the transaction had failed", tag)
+		}
+		return nil
+	}
+	pid := c.pg.PID()
+	err = c.fail(err)
+	if c.pg != nil || !c.writes {
+		return err
+	}
+	return c.outcome(c.xid, pid)
+}
+
+// Rollback implements store.Conn. A connection on which it fails is given up,
+// which undoes the transaction as well.
+func (c *conn) Rollback() error {
+	if c.pg == nil {
+		return nil
+	}
+	if c.active != nil {
+		c.active.Close()
+	}
+	if c.pg == nil || c.pg.IsClosed() || c.pg.TxStatus() == 'I' {
+		return nil
+	}
+	if _, err := c.pg.Exec(context.Background(), "ROLLBACK").ReadAll(); err != nil {
+		c.drop()
+	}
+	return nil
+}
+
+// Exec implements store.Conn.
+func (c *conn) Exec(q *store.Stmt, args []store.Value) (int64, error) {
+	rows, _, err := c.run(q, args)
+	if err != nil {
+		return 0, err
+	}
+	tag, err := rows.Close()
+	if err != nil {
+		return 0, c.fail(err)
+	}
+	if tag.Select() {
+		return 0, nil
+	}
+	return tag.RowsAffected(), nil
+}
+
+// Insert implements store.Conn.
+func (c *conn) Insert(q *store.Stmt, args []store.Value) (id int64, ok bool, err error) {
+	cursor, err := c.Query(q, args)
+	if err != nil {
+		return 0, false, err
+	}
+	defer cursor.Close()
+	if ok, err = cursor.Next(); !ok {
+		return 0, false, err
+	}
+	id = cursor.Column(0).Int
+	_, err = cursor.Next() // there is no further row, but there may be an error
+	return id, err == nil, err
+}
+
+// Query implements store.Conn.
+func (c *conn) Query(q *store.Stmt, args []store.Value) (store.Cursor, error) {
+	rows, fields, err := c.run(q, args)
+	if err != nil {
+		return nil, err
+	}
+	cursor := c.newCursor()
+	cursor.rows, cursor.fields = rows, fields
+	c.active = cursor
+	return cursor, nil
+}
+
+// formats says that all values are in binary format.
+var formats = []int16{1}
+
+// run sends a statement, preparing it at its first use.
+func (c *conn) run(q *store.Stmt, args []store.Value) (*pgconn.ResultReader, []pgconn.FieldDescription, error) {
+	if c.pg == nil {
+		return nil, nil, store.ErrUnavailable
+	}
+	if err := c.detach(); err != nil {
+		return nil, nil, err
+	}
+	described := c.statements[q]
+	if described == nil {
+		var err error
+		name := "s" + strconv.Itoa(len(c.statements)+1)
+		if described, err = c.pg.Prepare(context.Background(), name, q.Text(store.Postgres), nil); err != nil {
+			return nil, nil, c.fail(err)
+		}
+		c.statements[q] = described
+	}
+	values, err := c.args.encode(args, described.ParamOIDs)
+	if err != nil {
+		return nil, nil, err
+	}
+	rows := c.pg.ExecStatement(context.Background(), described, values, formats, formats)
+	c.args.release()
+	return rows, described.Fields, nil
+}
+
+// Describe implements store.Conn.
+func (c *conn) Describe(q *store.Stmt) (params, columns int, err error) {
+	if c.pg == nil || c.pg.IsClosed() {
+		if err := c.connect(context.Background()); err != nil {
+			return 0, 0, err
+		}
+	}
+	described, err := c.pg.Prepare(context.Background(), "", q.Text(store.Postgres), nil)
+	if err != nil {
+		return 0, 0, c.fail(err)
+	}
+	return len(described.ParamOIDs), len(described.Fields), nil
+}
+
+// Script implements store.Conn.
+func (c *conn) Script(text string) error {
+	if c.pg == nil {
+		return store.ErrUnavailable
+	}
+	if err := c.detach(); err != nil {
+		return err
+	}
+	if _, err := c.pg.Exec(context.Background(), text).ReadAll(); err != nil {
+		return c.fail(err)
+	}
+	return nil
+}
+
+// fail makes an error of the store, and gives the connection up when it is of
+// no use any more: c.pg is nil then.
+func (c *conn) fail(err error) error {
+	err, lost := classify(err)
+	if lost || c.pg.IsClosed() {
+		c.drop()
+		if !errors.Is(err, store.ErrUnavailable) {
+			err = fmt.Errorf("%w (%w)", store.ErrUnavailable, err)
+		}
+	}
+	return err
+}
