@@ -51,8 +51,7 @@ type PostgresServer struct {
 	bin, dir string
 	port     int
 	attr     *syscall.SysProcAttr
-	process  *os.Process
-	ended    chan error
+	server   *exec.Cmd
 }
 
 // StartPostgres starts an empty server. The caller stops it.
@@ -101,9 +100,8 @@ func (s *PostgresServer) Start() error {
 	if err := server.Start(); err != nil {
 		return err
 	}
-	s.process, s.ended = server.Process, make(chan error, 1)
-	go func() { s.ended <- server.Wait() }()
-	if err := waitReady(s.URL, s.ended); err != nil {
+	s.server = server
+	if err := s.waitReady(); err != nil {
 		text, _ := os.ReadFile(log.Name())
 		return fmt.Errorf("PostgreSQL did not start: %w\n%s", err, text)
 	}
@@ -122,39 +120,39 @@ func (s *PostgresServer) Stop() error {
 // end signals the server and waits for its end. SIGINT is PostgreSQL's fast
 // shutdown, SIGQUIT its immediate one.
 func (s *PostgresServer) end(signal os.Signal) error {
-	if s.process == nil {
+	if s.server == nil {
 		return nil
 	}
-	process := s.process
-	s.process = nil
-	if err := process.Signal(signal); err != nil {
+	server := s.server
+	s.server = nil
+	if err := server.Process.Signal(signal); err != nil {
 		return nil // it has ended
 	}
-	select {
-	case <-s.ended:
-		return nil
-	case <-time.After(20 * time.Second):
-		err := process.Kill()
-		<-s.ended
-		return errors.Join(errors.New("PostgreSQL did not stop in time and was killed"), err)
+	slow := time.AfterFunc(20*time.Second, func() { server.Process.Kill() })
+	server.Wait() // its error is that of the signal
+	if !slow.Stop() {
+		return errors.New("PostgreSQL did not stop in time and was killed")
 	}
+	return nil
 }
 
 // waitReady tries to connect until the server lets us in.
-func waitReady(url string, ended chan error) error {
+func (s *PostgresServer) waitReady() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		conn, err := pgx.Connect(ctx, url)
+		conn, err := pgx.Connect(ctx, s.URL)
 		if err == nil {
 			return conn.Close(ctx)
 		}
+		var status syscall.WaitStatus
+		if pid, _ := syscall.Wait4(s.server.Process.Pid, &status, syscall.WNOHANG, nil); pid > 0 {
+			s.server = nil
+			return fmt.Errorf("the server ended with status %d: %w", status.ExitStatus(), err)
+		}
 		select {
-		case exit := <-ended:
-			ended <- exit
-			return fmt.Errorf("the server ended: %v", exit)
 		case <-ctx.Done():
 			return err
 		case <-tick.C:

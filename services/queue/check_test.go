@@ -107,9 +107,9 @@ var recount = struct{ counts, counted, groups, unsatisfied *store.Stmt }{
 	counts: store.SQL(`SELECT task_queue_id, SUM(CASE WHEN state = 1 THEN 1 ELSE 0 END), SUM(CASE WHEN state = 2 THEN 1 ELSE 0 END)
 		FROM tasks GROUP BY task_queue_id`),
 	counted: store.SQL(`SELECT task_queue_id, pending, running FROM queue_counts`),
-	groups: store.SQL(`SELECT g.total, g.unresolved, COUNT(t.id), COALESCE(SUM(1 - t.ever_resolved), 0)
+	groups: store.SQL(`SELECT g.total, g.unresolved, COUNT(t.id), CAST(COALESCE(SUM(1 - t.ever_resolved), 0) AS BIGINT)
 		FROM task_groups g LEFT JOIN tasks t ON t.group_row = g.id GROUP BY g.id`),
-	unsatisfied: store.SQL(`SELECT t.unsatisfied, COALESCE(SUM(1 - x.satisfied), 0)
+	unsatisfied: store.SQL(`SELECT t.unsatisfied, CAST(COALESCE(SUM(1 - x.satisfied), 0) AS BIGINT)
 		FROM tasks t LEFT JOIN task_dependencies x ON x.dependent = t.id GROUP BY t.id`),
 }
 

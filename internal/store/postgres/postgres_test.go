@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/url"
-	"os"
 	"sync/atomic"
 	"testing"
 
@@ -42,5 +41,3 @@ func createDatabase(t testing.TB, server, name string) string {
 	u.Path = "/" + name
 	return u.String()
 }
-
-var _ = os.Getenv
