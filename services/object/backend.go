@@ -1,7 +1,6 @@
 package object
 
 import (
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -155,5 +154,3 @@ func (s *Service) backend(o *object) (Backend, error) {
 
 // key is where a backend keeps the data of an object.
 func (b Backend) key(o *object) string { return b.Prefix + o.name }
-
-func randomNode() string { return rand.Text() }

@@ -108,11 +108,7 @@ func TestExpireIsCutShort(t *testing.T) {
 	d.clock.Advance(48*time.Hour + time.Second)
 	ctx, crash := context.WithCancel(t.Context())
 	broken.deleted = crash
-	lease, _, err := d.store.Lease(t.Context(), "object/expire", d.service.node, leaseFor)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := d.service.expire(ctx, lease); !errors.Is(err, context.Canceled) {
+	if _, err := d.service.expiry().Once(ctx); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	if d.stored("finished") || d.rows() != 2 {
@@ -139,21 +135,22 @@ func TestExpireIsCutShort(t *testing.T) {
 // TestExpireCost: a step changes no more rows than it was told, whatever waits,
 // and finds them by the index.
 func TestExpireCost(t *testing.T) {
+	const step = 50
 	d := deploy(t)
-	for i := range 3 * firstStep {
+	for i := range 3 * step {
 		u := d.upload(fmt.Sprintf("old%03d", i))
 		u.with["expires"] = d.clock.Now().Add(time.Hour).String()
 		u.inline("", "a/b")
 	}
 	d.clock.Advance(2 * time.Hour)
 	before := d.store.Stats()
-	removed, _, _, _, err := d.service.expireStep(t.Context(), d.clock.Now(), position{}, firstStep)
-	if err != nil || removed != firstStep {
-		t.Fatal(removed, err)
+	done, err := d.service.expireObjects(d.clock.Now())(t.Context(), d.store.Write, step)
+	if err != nil || done.Removed != step || !done.More {
+		t.Fatal(done, err)
 	}
 	after := d.store.Stats()
-	if n := after.Statements - before.Statements; n > 1+2*firstStep {
-		t.Errorf("%d statements for %d objects", n, firstStep)
+	if n := after.Statements - before.Statements; n > 1+2*step {
+		t.Errorf("%d statements for %d objects", n, step)
 	}
 	if n := after.Commits - before.Commits; n != 2 {
 		t.Errorf("%d transactions", n)

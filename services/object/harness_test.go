@@ -313,9 +313,9 @@ func (d *deployment) rows() (n int) {
 
 func (d *deployment) expire() string {
 	d.t.Helper()
-	removed, kept, err := d.service.expireAlone(d.t.Context())
+	done, err := d.service.expiry().Once(d.t.Context())
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	return fmt.Sprintf("%d removed, %d kept", removed, kept)
+	return fmt.Sprintf("%d removed, %d kept", done.Removed["objects"], done.Kept)
 }

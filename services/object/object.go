@@ -42,8 +42,6 @@ type Config struct {
 	CDN    []CDN
 	Clock  clock.Clock  // the machine's when nil
 	Logger *slog.Logger // nothing is logged when nil
-	// Node names this process among those that share the store; random when empty.
-	Node string
 }
 
 // Backend is a place for the data of objects.
@@ -62,7 +60,6 @@ type Service struct {
 	cdn      []CDN
 	clock    clock.Clock
 	logger   *slog.Logger
-	node     string
 }
 
 // New makes the service. It refuses rules that name no backend.
@@ -72,16 +69,13 @@ func New(cfg Config) (*Service, error) {
 	}
 	s := &Service{
 		store: cfg.Store, backends: cfg.Backends, rules: cfg.Map, cdn: cfg.CDN,
-		clock: cfg.Clock, logger: cfg.Logger, node: cfg.Node,
+		clock: cfg.Clock, logger: cfg.Logger,
 	}
 	if s.clock == nil {
 		s.clock = clock.Real{}
 	}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
-	}
-	if s.node == "" {
-		s.node = randomNode()
 	}
 	for id, b := range s.backends {
 		if b.Blob == nil {

@@ -2,10 +2,10 @@ package purgecache
 
 import (
 	"context"
-	"errors"
 	"time"
 
-	"taskcluster/internal/store"
+	"taskcluster/internal/clock"
+	"taskcluster/internal/store/sweep"
 )
 
 const (
@@ -13,56 +13,24 @@ const (
 	expireEvery = time.Hour
 	// grace is for how long an expired request is kept.
 	grace = time.Hour
-	// expireBatch is how many requests one transaction removes.
-	expireBatch = 500
 )
 
-// expireLoop removes expired requests, in one process at a time.
-func (s *Service) expireLoop(ctx context.Context) error {
-	for {
-		if err := s.expireAlone(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrClosed) {
-			s.logger.Error("expired purge requests could not be removed; it is tried again in an hour", "error", err)
-		}
-		due, cancel := s.clock.After(s.clock.Now().Add(expireEvery))
-		select {
-		case <-due:
-		case <-ctx.Done():
-			cancel()
-			return nil
-		}
+// expiry removes requests that expired an hour ago or earlier.
+func (s *Service) expiry() *sweep.Sweeper {
+	return &sweep.Sweeper{
+		Name: "purge-cache/expire", Every: expireEvery,
+		Store: s.store, Clock: s.clock, Log: s.logger,
+		Kinds: []sweep.Kind{{Name: "requests", Walk: s.expireRequests}},
 	}
 }
 
-func (s *Service) expireAlone(ctx context.Context) (err error) {
-	lease, mine, err := s.store.Lease(ctx, "purge-cache/expire", s.node, expireEvery)
-	if err != nil || !mine {
-		return err
-	}
-	defer func() { err = errors.Join(err, lease.Release(context.WithoutCancel(ctx))) }()
-	removed, err := s.expire(ctx)
-	if removed > 0 {
-		s.logger.Info("removed expired purge requests", "requests", removed)
-	}
-	return err
-}
-
-// expire removes requests that expired an hour ago or earlier, in small steps.
-func (s *Service) expire(ctx context.Context) (removed int64, err error) {
-	for {
-		var n int64
-		err := s.store.Write(ctx, func(tx *store.Tx) (err error) {
-			n, err = tx.Exec(stmt.expire, tx.Now().Add(-grace), expireBatch)
-			if n > 0 {
-				tx.OnCommit(s.cache.clear)
-			}
-			return err
-		})
-		if err != nil {
-			return removed, err
+func (s *Service) expireRequests(now clock.Time) sweep.Step {
+	step := sweep.Rows(stmt.expire, grace)(now)
+	return func(ctx context.Context, write sweep.Write, n int) (done sweep.Outcome, err error) {
+		done, err = step(ctx, write, n)
+		if done.Removed > 0 {
+			s.cache.clear()
 		}
-		removed += n
-		if n < expireBatch {
-			return removed, nil
-		}
+		return done, err
 	}
 }

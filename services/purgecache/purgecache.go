@@ -20,7 +20,6 @@ import (
 	"taskcluster/internal/api"
 	"taskcluster/internal/clock"
 	"taskcluster/internal/lifecycle"
-	"taskcluster/internal/slugid"
 	"taskcluster/internal/store"
 	"taskcluster/services/purgecache/schemas"
 )
@@ -46,9 +45,6 @@ type Config struct {
 	Clock clock.Clock  // the machine's clock when nil
 	// Logger is where failures of background work go; nothing is logged when nil.
 	Logger *slog.Logger
-	// Node names this process among those that share the store; a random name
-	// when empty.
-	Node string
 }
 
 // Service is the purge-cache service.
@@ -56,7 +52,6 @@ type Service struct {
 	store  *store.Store
 	clock  clock.Clock
 	logger *slog.Logger
-	node   string
 
 	cache *cache
 	max   int // MaxPerPool; smaller in tests
@@ -67,22 +62,19 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Store == nil {
 		return nil, errors.New("purgecache: a store is needed")
 	}
-	s := &Service{store: cfg.Store, clock: cfg.Clock, logger: cfg.Logger, node: cfg.Node, max: MaxPerPool}
+	s := &Service{store: cfg.Store, clock: cfg.Clock, logger: cfg.Logger, max: MaxPerPool}
 	if s.clock == nil {
 		s.clock = clock.Real{}
 	}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
-	if s.node == "" {
-		s.node = slugid.New().String()
-	}
 	s.cache = newCache(s.clock, maxCachedBytes)
 	return s, nil
 }
 
 // Start begins the background work: removing requests that have expired.
-func (s *Service) Start(g *lifecycle.Group) { g.Go("purge-cache: expire", s.expireLoop) }
+func (s *Service) Start(g *lifecycle.Group) { g.Go("purge-cache: expire", s.expiry().Run) }
 
 // API is the service as data.
 func (s *Service) API() api.Service {

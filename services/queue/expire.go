@@ -19,9 +19,9 @@ const (
 
 // expiry removes what has expired. The order matters: artifacts, which others
 // know by the names of their tasks, then tasks, then what groups them.
-func (s *Service) expiry(node string) *sweep.Sweeper {
+func (s *Service) expiry() *sweep.Sweeper {
 	return &sweep.Sweeper{
-		Name: "queue/expire", Node: node, Every: expireEvery,
+		Name: "queue/expire", Every: expireEvery,
 		Store: s.store, Clock: s.clock, Log: s.logger,
 		Kinds: []sweep.Kind{
 			{Name: "artifacts", Walk: s.expireArtifacts},

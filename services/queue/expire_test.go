@@ -19,11 +19,11 @@ import (
 // sweep removes what has expired and returns how much of each kind.
 func (d *deployment) sweep() map[string]int {
 	d.t.Helper()
-	removed, err := d.queue.expiry("test").Once(context.Background())
+	done, err := d.queue.expiry().Once(context.Background())
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	return removed
+	return done.Removed
 }
 
 // rows counts the rows of each table.

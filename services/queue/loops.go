@@ -8,7 +8,6 @@ import (
 
 	"taskcluster/internal/clock"
 	"taskcluster/internal/lifecycle"
-	"taskcluster/internal/slugid"
 	"taskcluster/internal/store"
 )
 
@@ -16,7 +15,7 @@ import (
 func (s *Service) Start(g *lifecycle.Group) {
 	g.Go("queue.timers", s.timerLoop)
 	g.Go("queue.releases", s.releaseLoop)
-	g.Go("queue.expire", s.expiry(slugid.New().String()).Run)
+	g.Go("queue.expire", s.expiry().Run)
 }
 
 // Drain has every claimWork that waits, now or later, answer at once with no

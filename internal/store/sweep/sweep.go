@@ -13,6 +13,7 @@ package sweep
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"log/slog"
 	"time"
@@ -56,7 +57,6 @@ type Write func(ctx context.Context, fn func(*store.Tx) error) error
 // Sweeper sweeps now and then. Its fields must be set before its use.
 type Sweeper struct {
 	Name  string // of the lease and in the log: "queue/expire"
-	Node  string // names this process among those that share the store
 	Every time.Duration
 	Store *store.Store
 	Clock clock.Clock
@@ -86,7 +86,7 @@ func (s *Sweeper) Run(ctx context.Context) error {
 
 // alone sweeps unless another process does.
 func (s *Sweeper) alone(ctx context.Context) (err error) {
-	lease, mine, err := s.Store.Lease(ctx, s.Name, s.Node, leaseFor)
+	lease, mine, err := s.Store.Lease(ctx, s.Name, rand.Text(), leaseFor)
 	if err != nil || !mine {
 		return err
 	}
@@ -95,46 +95,49 @@ func (s *Sweeper) alone(ctx context.Context) (err error) {
 	return err
 }
 
-// Once sweeps everything that is due, whoever else does, and tells how many of
-// each kind are gone: for tests.
-func (s *Sweeper) Once(ctx context.Context) (removed map[string]int, err error) {
-	return s.sweep(ctx, nil)
+// Totals are what a sweep did.
+type Totals struct {
+	Removed map[string]int // by kind
+	Kept    int            // are due and could not be removed this time
 }
 
-func (s *Sweeper) sweep(ctx context.Context, lease *store.Lease) (removed map[string]int, err error) {
+// Once sweeps everything that is due, whoever else does: for tests.
+func (s *Sweeper) Once(ctx context.Context) (Totals, error) { return s.sweep(ctx, nil) }
+
+func (s *Sweeper) sweep(ctx context.Context, lease *store.Lease) (Totals, error) {
 	now, told := s.Clock.Now(), time.Now()
-	removed, kept := make(map[string]int, len(s.Kinds)), 0
+	done := Totals{Removed: make(map[string]int, len(s.Kinds))}
 	for _, kind := range s.Kinds {
 		walk, n := kind.Walk(now), firstStep
 		for more := true; more; {
 			if lease != nil && lease.Expires().Sub(s.Clock.Now()) < leaseFor/2 {
 				if mine, err := lease.Renew(ctx); err != nil || !mine {
-					return removed, err
+					return done, err
 				}
 			}
 			began := time.Now()
 			var longest time.Duration
 			step, err := walk(ctx, s.timed(&longest), n)
-			removed[kind.Name] += step.Removed
-			kept += step.Kept
+			done.Removed[kind.Name] += step.Removed
+			done.Kept += step.Kept
 			if err != nil {
-				s.tell("a sweep was cut short", removed, kept)
-				return removed, err
+				s.tell("a sweep was cut short", done)
+				return done, err
 			}
 			more, n = step.More, next(n, longest)
 			if time.Since(told) >= progressEvery {
 				told = time.Now()
-				s.tell("sweeping", removed, kept)
+				s.tell("sweeping", done)
 			}
 			if more {
 				if err := pause(ctx, time.Since(began)); err != nil {
-					return removed, err
+					return done, err
 				}
 			}
 		}
 	}
-	s.tell("swept", removed, kept)
-	return removed, nil
+	s.tell("swept", done)
+	return done, nil
 }
 
 // next is how many rows the next step should handle.
@@ -160,16 +163,16 @@ func (s *Sweeper) timed(longest *time.Duration) Write {
 	}
 }
 
-// tell logs how many of each kind are gone, and how many could not be removed.
-func (s *Sweeper) tell(what string, removed map[string]int, kept int) {
+// tell logs what was done so far, if anything.
+func (s *Sweeper) tell(what string, done Totals) {
 	attrs := []any{"sweep", s.Name}
 	for _, kind := range s.Kinds {
-		if n := removed[kind.Name]; n > 0 {
+		if n := done.Removed[kind.Name]; n > 0 {
 			attrs = append(attrs, kind.Name, n)
 		}
 	}
-	if kept > 0 {
-		attrs = append(attrs, "kept", kept)
+	if done.Kept > 0 {
+		attrs = append(attrs, "kept", done.Kept)
 	}
 	if len(attrs) > 2 {
 		s.Log.Info(what, attrs...)

@@ -57,8 +57,8 @@ func count(t *testing.T, db *store.Store) (n int) {
 	return n
 }
 
-func sweeper(db *store.Store, c clock.Clock, node string, kinds ...Kind) *Sweeper {
-	return &Sweeper{Name: "test", Node: node, Every: time.Minute, Store: db, Clock: c, Log: slog.New(slog.DiscardHandler), Kinds: kinds}
+func sweeper(db *store.Store, c clock.Clock, kinds ...Kind) *Sweeper {
+	return &Sweeper{Name: "test", Every: time.Minute, Store: db, Clock: c, Log: slog.New(slog.DiscardHandler), Kinds: kinds}
 }
 
 func TestRemovesWhatIsDueInManyTransactions(t *testing.T) {
@@ -67,9 +67,9 @@ func TestRemovesWhatIsDueInManyTransactions(t *testing.T) {
 	add(t, db, 3000, c.Now().Add(-2*time.Hour))
 	add(t, db, 10, c.Now().Add(-time.Minute))
 	before := db.Stats().Commits
-	removed, err := sweeper(db, c, "a", Kind{"things", Rows(stmt.remove, time.Hour)}).Once(t.Context())
-	if err != nil || removed["things"] != 3000 || count(t, db) != 10 {
-		t.Errorf("removed %v (%v), %d are left", removed, err, count(t, db))
+	done, err := sweeper(db, c, Kind{"things", Rows(stmt.remove, time.Hour)}).Once(t.Context())
+	if err != nil || done.Removed["things"] != 3000 || count(t, db) != 10 {
+		t.Errorf("removed %v (%v), %d are left", done, err, count(t, db))
 	}
 	if commits := db.Stats().Commits - before; commits < 3000/mostStep {
 		t.Errorf("%d rows were removed in %d transactions, though a step has at most %d", 3000, commits, mostStep)
@@ -99,7 +99,7 @@ func TestOneProcessAtATime(t *testing.T) {
 	if err != nil || !ok {
 		t.Fatal(ok, err)
 	}
-	s := sweeper(db, c, "a", Kind{"things", Rows(stmt.remove, 0)})
+	s := sweeper(db, c, Kind{"things", Rows(stmt.remove, 0)})
 	if err := s.alone(t.Context()); err != nil || count(t, db) != 5 {
 		t.Errorf("swept beside another process (%v)", err)
 	}
@@ -119,7 +119,7 @@ func TestRunGoesOnAfterFailures(t *testing.T) {
 	db := open(t, c)
 	calls := make(chan int)
 	n := 0
-	s := sweeper(db, c, "a", Kind{"things", func(clock.Time) Step {
+	s := sweeper(db, c, Kind{"things", func(clock.Time) Step {
 		return func(context.Context, Write, int) (Outcome, error) {
 			n++
 			calls <- n
