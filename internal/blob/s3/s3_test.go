@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -227,9 +228,9 @@ func TestSlowServer(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			slow := false
+			var slow atomic.Bool
 			o := options(proxy(t, server, func(w http.ResponseWriter, r *http.Request, pass func()) {
-				if !slow {
+				if !slow.Load() {
 					pass()
 					return
 				}
@@ -237,7 +238,7 @@ func TestSlowServer(t *testing.T) {
 			}))
 			o.Stall = 300 * time.Millisecond
 			s := open(t, o)
-			slow = true
+			slow.Store(true)
 			began := time.Now()
 			r, _, err := s.Open(t.Context(), "k/x")
 			if err == nil {
@@ -254,15 +255,15 @@ func TestSlowServer(t *testing.T) {
 		})
 	}
 	t.Run("its caller goes", func(t *testing.T) {
-		slow := false
+		var slow atomic.Bool
 		s := open(t, options(proxy(t, server, func(_ http.ResponseWriter, r *http.Request, pass func()) {
-			if slow {
+			if slow.Load() {
 				<-r.Context().Done()
 				return
 			}
 			pass()
 		})))
-		slow = true
+		slow.Store(true)
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		if _, err := s.Stat(ctx, "k/x"); !errors.Is(err, context.DeadlineExceeded) {
@@ -274,14 +275,14 @@ func TestSlowServer(t *testing.T) {
 // A server that dies and comes back: what failed says so, and then it works.
 func TestDyingServer(t *testing.T) {
 	server := testenv.S3(t)
-	dead := false
+	var dead atomic.Bool
 	s := open(t, options(proxy(t, server, func(w http.ResponseWriter, r *http.Request, pass func()) {
-		if dead {
+		if dead.Load() {
 			panic(http.ErrAbortHandler)
 		}
 		pass()
 	})))
-	dead = true
+	dead.Store(true)
 	_, err := s.Put(t.Context(), "k/x", blob.Info{ContentType: "a/b"}, strings.NewReader("x"))
 	if err == nil || !strings.Contains(err.Error(), `cannot write "k/x" in bucket artifacts at http://`) {
 		t.Error(err)
@@ -292,7 +293,7 @@ func TestDyingServer(t *testing.T) {
 	if err := s.Delete(t.Context(), "k/x"); err == nil {
 		t.Error("nothing was deleted")
 	}
-	dead = false
+	dead.Store(false)
 	if _, err := s.Put(t.Context(), "k/x", blob.Info{ContentType: "a/b"}, strings.NewReader("x")); err != nil {
 		t.Error(err)
 	}
