@@ -108,7 +108,7 @@ func (s *Store) Put(ctx context.Context, key string, meta blob.Info, body io.Rea
 			return blob.Info{}, err
 		}
 	}
-	size, sum, err := s.receive(f, reader{ctx, body})
+	size, etag, err := s.receive(f, reader{ctx, body})
 	if err != nil {
 		return blob.Info{}, full(err)
 	}
@@ -117,7 +117,7 @@ func (s *Store) Put(ctx context.Context, key string, meta blob.Info, body io.Rea
 	}
 	t := trailer{
 		Key: key, ContentType: meta.ContentType, ContentEncoding: meta.ContentEncoding, ContentDisposition: meta.ContentDisposition,
-		Size: size, SHA256: hex.EncodeToString(sum[:]),
+		Size: size, ETag: etag,
 	}
 	if err := t.write(s.tap(f)); err != nil {
 		return blob.Info{}, full(err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -108,7 +109,7 @@ func (s *Store) get(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "private, no-cache")
 	w = &patientWriter{w, http.NewResponseController(w)}
 
-	stored := io.NewSectionReader(f, 0, t.Size)
+	stored := &window{f, t.Size}
 	if t.ContentEncoding == "gzip" {
 		h.Set("Vary", "Accept-Encoding")
 		if !acceptsGzip(r.Header.Values("Accept-Encoding")) {
@@ -124,7 +125,7 @@ func (s *Store) get(w http.ResponseWriter, r *http.Request) {
 		h.Set("Content-Encoding", t.ContentEncoding)
 		h.Set("Content-Length", strconv.FormatInt(t.Size, 10)) // ServeContent leaves it out of encoded answers
 	}
-	h.Set("ETag", quote(t.SHA256))
+	h.Set("ETag", quote(t.etag()))
 	http.ServeContent(w, r, "", time.Time{}, stored)
 }
 
@@ -132,7 +133,7 @@ func (s *Store) get(w http.ResponseWriter, r *http.Request) {
 // are unknown without decoding all of it, so there are no ranges.
 func serveDecoded(w http.ResponseWriter, r *http.Request, z *gzip.Reader, t trailer) {
 	h := w.Header()
-	etag := quote(t.SHA256 + "-decoded")
+	etag := quote(t.etag() + "-decoded")
 	h.Set("ETag", etag)
 	h.Set("Accept-Ranges", "none")
 	for part := range strings.SplitSeq(r.Header.Get("If-None-Match"), ",") {
@@ -226,4 +227,59 @@ type patientWriter struct {
 func (p *patientWriter) Write(b []byte) (int, error) {
 	p.control.SetWriteDeadline(time.Now().Add(stalled))
 	return p.ResponseWriter.Write(b)
+}
+
+// sendStep is how much of a file the kernel is told to send at once. A peer
+// that takes less than that within stalled is cut off, which is 20 kB/s.
+const sendStep = 2 << 20
+
+// ReadFrom sends what http.ServeContent copies from a window by the kernel,
+// without its bytes passing through here.
+func (p *patientWriter) ReadFrom(src io.Reader) (n int64, err error) {
+	limited, ok := src.(*io.LimitedReader)
+	if !ok {
+		return io.Copy(struct{ io.Writer }{p}, src)
+	}
+	stored, ok := limited.R.(*window)
+	if !ok {
+		return io.Copy(struct{ io.Writer }{p}, src)
+	}
+	for limited.N > 0 && err == nil {
+		p.control.SetWriteDeadline(time.Now().Add(stalled))
+		var sent int64
+		sent, err = io.CopyN(p.ResponseWriter, stored.File, min(limited.N, sendStep))
+		n, limited.N = n+sent, limited.N-sent
+	}
+	return n, err
+}
+
+// window is the file of an object without its trailer.
+type window struct {
+	*os.File
+	size int64
+}
+
+// Read implements io.Reader.
+func (w *window) Read(b []byte) (int, error) {
+	at, err := w.File.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return 0, err
+	}
+	if at >= w.size {
+		return 0, io.EOF
+	}
+	return w.File.Read(b[:min(int64(len(b)), w.size-at)])
+}
+
+// Seek implements io.Seeker.
+func (w *window) Seek(offset int64, whence int) (int64, error) {
+	if whence == io.SeekEnd {
+		offset, whence = w.size+offset, io.SeekStart
+	}
+	return w.File.Seek(offset, whence)
+}
+
+// WriteTo would have io.Copy send the trailer too.
+func (w *window) WriteTo(to io.Writer) (int64, error) {
+	return io.Copy(to, struct{ io.Reader }{w})
 }

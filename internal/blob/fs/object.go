@@ -22,7 +22,8 @@ type trailer struct {
 	ContentEncoding    string `json:"contentEncoding,omitempty"`
 	ContentDisposition string `json:"contentDisposition,omitempty"`
 	Size               int64  `json:"size"`
-	SHA256             string `json:"sha256"` // hex, of the stored bytes
+	ETag               string `json:"etag,omitempty"`
+	SHA256             string `json:"sha256,omitempty"` // in place of the ETag, in files of older versions
 }
 
 const (
@@ -33,7 +34,17 @@ const (
 
 func (t trailer) info() blob.Info {
 	return blob.Info{ContentType: t.ContentType, ContentEncoding: t.ContentEncoding,
-		ContentDisposition: t.ContentDisposition, Size: t.Size, ETag: t.SHA256}
+		ContentDisposition: t.ContentDisposition, Size: t.Size, ETag: t.etag()}
+}
+
+// etag is the tag of the content. It comes from a fast hash, which tells
+// contents apart that differ by chance; who wants to know that nobody meddled
+// with them compares hashes of his own.
+func (t trailer) etag() string {
+	if t.ETag == "" {
+		return t.SHA256
+	}
+	return t.ETag
 }
 
 func (t trailer) write(w io.Writer) error {
