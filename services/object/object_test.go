@@ -94,7 +94,6 @@ func TestPutURL(t *testing.T) {
 			t.Errorf("%s: %d", name, res)
 		}
 	}
-	u.finish(nil).want(400, "No data was uploaded")
 	if res := d.plain("PUT", url, "hello", good...); res.StatusCode != 200 {
 		t.Fatal(res.StatusCode)
 	}
@@ -243,5 +242,18 @@ func TestDecode(t *testing.T) {
 		if got := string(decode(in)); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
+	}
+}
+
+// As published, finishing does not look at the data.
+func TestFinishWithoutData(t *testing.T) {
+	d := deploy(t)
+	u := d.upload("empty")
+	u.create(nil).want(200, `"uploadMethod":{}`)
+	u.finish(nil).want(200)
+	d.call(all, "GET", "/metadata/empty", nil).want(200)
+	a := d.call(all, "PUT", "/start-download/empty", with{"acceptDownloadMethods": with{"simple": true}}).want(200)
+	if res := d.plain("GET", a.string("url"), ""); res.StatusCode != 404 {
+		t.Error(res.StatusCode)
 	}
 }

@@ -201,6 +201,8 @@ func refuse(err error) error {
 	return err
 }
 
+// finishUpload makes an object visible. It does not look whether the data has
+// arrived, as published: the uploader knows, and whoever downloads finds out.
 func (s *Service) finishUpload(c *api.Call, in *FinishUploadRequest) (any, error) {
 	name := c.Param("name")
 	if err := c.Authorize(map[string]any{"projectId": in.ProjectID, "name": name}); err != nil {
@@ -212,26 +214,6 @@ func (s *Service) finishUpload(c *api.Call, in *FinishUploadRequest) (any, error
 	id, err := slugid.Parse(in.UploadID)
 	if err != nil {
 		return nil, err
-	}
-	// The backend is asked outside of the transaction, which must not wait for it.
-	var o *object
-	err = s.store.Read(c.Context, func(tx *store.Tx) error {
-		var refusal error
-		if o, refusal, err = read(tx, name); err == nil {
-			err = refusal
-		}
-		return err
-	})
-	if err == nil {
-		err = o.mayFinish(in, id)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if o.uploadID != nil {
-		if err := s.checkData(c.Context, o); err != nil {
-			return nil, err
-		}
 	}
 	var refusal error
 	err = s.store.Write(c.Context, func(tx *store.Tx) error {
@@ -270,19 +252,6 @@ func (o *object) mayFinish(in *FinishUploadRequest, id slugid.ID) error {
 		return tcerr.New(tcerr.RequestConflict, "The uploadId does not match that of the object %q", o.name)
 	}
 	return nil
-}
-
-// checkData refuses an upload of which nothing arrived.
-func (s *Service) checkData(ctx context.Context, o *object) error {
-	b, err := s.backend(o)
-	if err != nil {
-		return err
-	}
-	_, err = b.Blob.Stat(ctx, b.key(o))
-	if errors.Is(err, blob.ErrNotFound) {
-		return tcerr.New(tcerr.InputError, "No data was uploaded for object %q: send it in the way that createUpload chose, then finish the upload", o.name)
-	}
-	return err
 }
 
 func finish(tx *store.Tx, name string, in *FinishUploadRequest, id slugid.ID) (refusal, err error) {
