@@ -10,14 +10,19 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"regexp"
+	"strings"
 
 	"taskcluster/internal/events"
 	"taskcluster/internal/schema"
 	"taskcluster/internal/scopes"
+	"taskcluster/internal/tcerr"
 )
 
 // A Service is one entry of the published API: /api/<Name>/<Version>/.
@@ -136,9 +141,55 @@ type Response struct {
 func Handle[In any](f func(*Call, *In) (any, error)) func(*Call) (any, error) {
 	return func(c *Call) (any, error) {
 		in := new(In)
-		if err := json.Unmarshal(c.Body(), in); err != nil {
+		err := decode(c.Body(), in)
+		var misfit *json.UnmarshalTypeError
+		if errors.As(err, &misfit) && strings.HasPrefix(misfit.Value, "number ") {
+			return nil, tcerr.New(tcerr.InputValidationError, "data/%s is %s, an integer too large for this server",
+				strings.ReplaceAll(misfit.Field, ".", "/"), strings.TrimPrefix(misfit.Value, "number "))
+		}
+		if err != nil {
 			return nil, fmt.Errorf("decode %s: %w", c.method.Input, err)
 		}
 		return f(c, in)
 	}
+}
+
+// decode is json.Unmarshal that takes an integer in any notation, as the schema
+// has it and some languages write it: 1.0, or 1e3.
+func decode(body []byte, into any) error {
+	err := json.Unmarshal(body, into)
+	var misfit *json.UnmarshalTypeError
+	if !errors.As(err, &misfit) || !strings.HasPrefix(misfit.Value, "number ") {
+		return err
+	}
+	var v any
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	if err := d.Decode(&v); err != nil {
+		return err
+	}
+	plain, marshalErr := json.Marshal(withPlainIntegers(v))
+	if marshalErr != nil {
+		return marshalErr
+	}
+	return json.Unmarshal(plain, into)
+}
+
+func withPlainIntegers(v any) any {
+	switch v := v.(type) {
+	case json.Number:
+		const exact = 1 << 53
+		if f, err := v.Float64(); err == nil && f == math.Trunc(f) && math.Abs(f) < exact && strings.ContainsAny(string(v), ".eE") {
+			return int64(f)
+		}
+	case []any:
+		for i := range v {
+			v[i] = withPlainIntegers(v[i])
+		}
+	case map[string]any:
+		for name := range v {
+			v[name] = withPlainIntegers(v[name])
+		}
+	}
+	return v
 }

@@ -275,6 +275,11 @@ func TestOrderOfChecks(t *testing.T) {
 		{"limit is a number", "GET", "/list?limit=x", "", nil, 400, "InvalidRequestArguments"}, // A6
 		{"token is not empty", "GET", "/list?continuationToken=", "", nil, 400, "InvalidRequestArguments"},
 		{"repeated parameter", "GET", "/list?limit=1&limit=2", "", nil, 400, "InvalidRequestArguments"},
+		{"NUL in a parameter", "GET", "/splat/a%00b", "", nil, 400, "InvalidRequestArguments"},
+		{"no UTF-8 in a parameter", "GET", "/splat/%ff", "", nil, 400, "InvalidRequestArguments"},
+		{"NUL in the query", "GET", "/list?continuationToken=a%00", "", nil, 400, "InvalidRequestArguments"},
+		{"no UTF-8 in the query", "GET", "/list?continuationToken=%ff", "", nil, 400, "InvalidRequestArguments"},
+		{"an integer beyond 64 bits", "PUT", "/thing", `{"name":"x","size":1e300}`, []string{"Content-Type", "application/json"}, 400, "InputValidationError"},
 		{"a public method ignores bad credentials", "GET", "/list", "", []string{"Authorization", "bad"}, 200, ""},
 	} {
 		r := call(s, c.verb, c.path, c.body, c.header...)
@@ -287,6 +292,17 @@ func TestOrderOfChecks(t *testing.T) {
 		}
 		if c.status == 401 && r.header.Get("WWW-Authenticate") != "hawk" {
 			t.Errorf("%s: no www-authenticate", c.name)
+		}
+	}
+}
+
+// An integer may be written like any number, as the schema has it.
+func TestIntegers(t *testing.T) {
+	s, _ := newTestServer(t)
+	for text, want := range map[string]string{"7": "7", "7.0": "7", "70e-1": "7", "-2E1": "-20", "0.0": "0", "9007199254740993": "9007199254740993"} {
+		r := call(s, "PUT", "/thing", `{"name":"x","size":`+text+`}`, "Content-Type", "application/json")
+		if r.status != 200 || r.body != `{"name":"x","size":`+want+`}` {
+			t.Errorf("%s: %d %s, want size %s", text, r.status, r.body, want)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/andybalholm/brotli"
 
@@ -139,6 +140,8 @@ func (c *Call) checkParams() error {
 		if p := c.method.patterns[i]; p != nil && !p.match(v) {
 			problems = append(problems, fmt.Sprintf("URL parameter '%s' given as '%s' must match regular expression: '/%s/'",
 				c.method.route.names[i], v, p.source))
+		} else if !isText(v) {
+			problems = append(problems, fmt.Sprintf("URL parameter '%s' given as %q must be UTF-8 without NUL characters", c.method.route.names[i], v))
 		}
 	}
 	if problems != nil {
@@ -173,6 +176,8 @@ func (c *Call) checkQuery() error {
 			problems = append(problems, fmt.Sprintf("Query-string parameter: %s must be a string!", name))
 		case !c.method.Query[i].Pattern.match(values[0]):
 			problems = append(problems, fmt.Sprintf("Query-string parameter: %s=%q %s", name, values[0], c.method.Query[i].Pattern.says()))
+		case !isText(values[0]):
+			problems = append(problems, fmt.Sprintf("Query-string parameter: %s=%q must be UTF-8 without NUL characters", name, values[0]))
 		default:
 			c.query[i] = values[0]
 		}
@@ -182,6 +187,9 @@ func (c *Call) checkQuery() error {
 	}
 	return nil
 }
+
+// isText tells whether a database takes s as text.
+func isText(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
 
 // says is what is wrong with a query parameter that does not match.
 func (p *Pattern) says() string {

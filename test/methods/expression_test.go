@@ -1,4 +1,4 @@
-package authorization
+package methods
 
 import (
 	"encoding/json"

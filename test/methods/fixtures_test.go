@@ -1,7 +1,9 @@
-package authorization
+package methods
 
 import (
 	"encoding/json"
+	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
@@ -37,6 +39,18 @@ func with(changes ...string) map[string]string {
 // fixtures are for methods that are judged by more than their URL: good requests,
 // and the values that their scope expressions are to be filled with.
 var fixtures = map[string]func(*world) fixture{
+	"auth.expandScopes": func(*world) fixture {
+		return fixture{url: with(), body: object{"scopes": []string{"a:b", "assume:c:d"}}}
+	},
+	"auth.authenticateHawk": func(*world) fixture {
+		return fixture{body: object{
+			"method": "get", "resource": "/", "host": "localhost", "port": 80, "sourceIp": "127.0.0.1",
+			"authorization": `Hawk id="matrix/nobody", ts="1", nonce="n", ext="e30=", mac="m"`,
+		}}
+	},
+	"auth.testAuthenticate": func(*world) fixture {
+		return fixture{body: object{"clientScopes": []string{"a:b"}, "requiredScopes": []string{"a:b"}}}
+	},
 	"auth.createClient": func(*world) fixture {
 		return fixture{
 			url: with("clientId", "matrix/new-"+slugid.New().String()), values: object{"scopes": []string{"a:b", "c:d"}},
@@ -117,6 +131,27 @@ var fixtures = map[string]func(*world) fixture{
 			body:   object{"workerGroup": "wg", "workerId": "wi"},
 		}
 	},
+	"queue.reportException": func(w *world) fixture {
+		return fixture{url: with("taskId", w.running()), body: object{"reason": "internal-error"}}
+	},
+	"queue.createArtifact": func(w *world) fixture {
+		return fixture{url: with("taskId", w.running()), body: object{
+			"storageType": "object", "contentType": "text/plain", "contentLength": 5, "expires": later(),
+		}}
+	},
+	"queue.finishArtifact": func(w *world) fixture {
+		id := w.running()
+		at := fmt.Sprintf("/api/queue/v1/task/%s/runs/0/artifacts/%s", id, url.PathEscape(arguments["name"]))
+		a := w.must("POST", at, object{"storageType": "object", "contentType": "text/plain", "expires": later()})
+		var made struct{ UploadID string }
+		if err := json.Unmarshal([]byte(a.body), &made); err != nil {
+			w.t.Fatal(err)
+		}
+		return fixture{url: with("taskId", id), body: object{"uploadId": made.UploadID}}
+	},
+	"queue.quarantineWorker": func(*world) fixture {
+		return fixture{url: with(), body: object{"quarantineUntil": later(), "quarantineInfo": "why"}}
+	},
 	"queue.getArtifact":       linkedArtifact,
 	"queue.getLatestArtifact": linkedArtifact,
 	"queue.artifact":          linkedArtifact,
@@ -132,8 +167,11 @@ var fixtures = map[string]func(*world) fixture{
 		return fixture{
 			url: with("name", "matrix/"+slugid.New().String()), values: object{"projectId": "some-project"},
 			body: object{
-				"uploadId": slugid.Nice().String(), "projectId": "some-project", "expires": later(), "hashes": object{},
-				"proposedUploadMethods": object{"dataInline": object{"contentType": "text/plain", "objectData": "aGVsbG8="}},
+				"uploadId": slugid.Nice().String(), "projectId": "some-project", "expires": later(), "hashes": object{"sha256": strings.Repeat("a", 64)},
+				"proposedUploadMethods": object{
+					"dataInline": object{"contentType": "text/plain", "objectData": "aGVsbG8="},
+					"putUrl":     object{"contentType": "text/plain", "contentLength": 5},
+				},
 			},
 		}
 	},
@@ -149,6 +187,12 @@ var fixtures = map[string]func(*world) fixture{
 			body: object{"uploadId": upload, "projectId": "some-project", "hashes": object{}},
 		}
 	},
+
+	"object.startDownload": func(w *world) fixture {
+		return fixture{url: with("name", w.object()), body: object{"acceptDownloadMethods": object{"simple": true, "getUrl": true}}}
+	},
+	"object.object":   finishedObject,
+	"object.download": finishedObject,
 
 	"purge-cache.purgeCache": func(*world) fixture {
 		return fixture{url: with(), values: object{"cacheName": "some cache"}, body: object{"cacheName": "some cache"}}
@@ -196,3 +240,5 @@ func linkedArtifact(w *world) fixture {
 	id, name, target := w.artifact()
 	return fixture{url: with("taskId", id, "name", name), values: object{"names": []string{name, target}}}
 }
+
+func finishedObject(w *world) fixture { return fixture{url: with("name", w.object())} }

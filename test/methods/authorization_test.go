@@ -1,10 +1,8 @@
-// Package authorization calls every method that a deployment publishes with all
-// that may go wrong about who calls: nobody, somebody with other scopes, each
-// smallest set of scopes that suffices, each such set short of one scope, and
-// credentials that are expired, altered, or of a client that is disabled. What
-// to expect follows from the scope expressions in the published references, so
-// that a method or service takes part as soon as it is published.
-package authorization
+// Package methods tests what holds for every method that a deployment publishes,
+// and takes the methods from the published references: a new one takes part as
+// soon as it is published, and fails by name until fixtures_test.go says how it
+// is called.
+package methods
 
 import (
 	"encoding/json"
@@ -26,7 +24,7 @@ type method struct {
 	service, version string
 
 	Name, Method, Route, Input string
-	Args                       []string
+	Args, Query                []string
 	Scopes                     *expression
 }
 
@@ -42,7 +40,12 @@ func (m method) deferred() bool {
 // are their affair, and not ignored.
 var looksItself = []string{"auth.testAuthenticate", "auth.testAuthenticateGet"}
 
-func TestMatrix(t *testing.T) {
+// TestAuthorization calls every method with all that may go wrong about who
+// calls: nobody, somebody with other scopes, each smallest set of scopes that
+// suffices, each such set short of one scope, and credentials that are expired,
+// altered, or of a client that is disabled. What to expect follows from the scope
+// expressions in the references.
+func TestAuthorization(t *testing.T) {
 	server := harness.Start(t, harness.Binary(t), t.TempDir())
 	defer server.Stop()
 	w := newWorld(t, server)
@@ -157,7 +160,7 @@ func (c matrix) short(needs []need, scopes []string) hawk.Credentials {
 
 func (c matrix) wantRefused(what string, set []string, status int, as func([]need) hawk.Credentials) {
 	f := c.w.fixture(c.m)
-	got := c.w.call(c.m, f, as(c.needs(f)))
+	got := c.call(f, as)
 	code := map[int]string{http.StatusUnauthorized: "AuthenticationFailed", http.StatusForbidden: "InsufficientScopes"}[status]
 	if got.status != status || got.code != code {
 		c.t.Errorf("%s, %s, of %q: %v, want %d %s", c.m, what, set, got, status, code)
@@ -166,10 +169,18 @@ func (c matrix) wantRefused(what string, set []string, status int, as func([]nee
 
 func (c matrix) wantAllowed(what string, set []string, as func([]need) hawk.Credentials) {
 	f := c.w.fixture(c.m)
-	got := c.w.call(c.m, f, as(c.needs(f)))
+	got := c.call(f, as)
 	if got.refused() || got.status >= 500 || c.m.deferred() && got.status >= 400 && !slices.Contains(f.or, got.status) {
 		c.t.Errorf("%s, %s, %q: %v, want it allowed", c.m, what, set, got)
 	}
+}
+
+func (c matrix) call(f fixture, as func([]need) hawk.Credentials) answer {
+	a := c.w.call(c.m, f, as(c.needs(f)))
+	if f.verdict != nil && a.status == http.StatusOK {
+		a = f.verdict(a)
+	}
+	return a
 }
 
 // answer is what came back.
@@ -199,11 +210,10 @@ func (w *world) call(m method, f fixture, as hawk.Credentials) answer {
 		}
 		path += "/" + part
 	}
-	a := w.send(strings.ToUpper(m.Method), path, f.body, as)
-	if f.verdict != nil && a.status == http.StatusOK {
-		a = f.verdict(a)
+	if f.query != "" {
+		path += "?" + f.query
 	}
-	return a
+	return w.send(strings.ToUpper(m.Method), path, f.body, as)
 }
 
 // methods reads what the deployment publishes.
