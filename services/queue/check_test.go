@@ -1,7 +1,9 @@
 package queue
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -199,9 +201,19 @@ func (d *deployment) order(m *memoryPending) string {
 				continue
 			}
 			for _, item := range h.items {
-				changes = append(changes, pendingChange{pendingRun{item.row, item.scheduled, priority(p)}, name})
+				changes = append(changes, pendingChange{pendingRun: pendingRun{row: item.row, scheduled: item.scheduled, priority: priority(p)}, queue: name})
 			}
 		}
+	}
+	var keys strings.Builder
+	for _, key := range sortedKeys(m.gates) {
+		fmt.Fprintf(&keys, "%s: live %v, waiting", key, sortedKeys(m.gates[key].live))
+		for _, row := range sortedKeys(m.keyed) {
+			if k := m.keyed[row]; k.limit.key == key {
+				fmt.Fprintf(&keys, " %d(%s %s %d)", row, k.class.queue, k.priority, k.class.limit)
+			}
+		}
+		keys.WriteString("\n")
 	}
 	m.mu.Unlock()
 	spare := newMemoryPending()
@@ -218,7 +230,7 @@ func (d *deployment) order(m *memoryPending) string {
 		}
 		b.WriteString("\n")
 	}
-	return b.String()
+	return b.String() + keys.String()
 }
 
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

@@ -133,6 +133,9 @@ func (s *Service) claim(ctx context.Context, queue string, w workerName, runs []
 		s.pending.putBack(queue, runs)
 		return nil, err
 	}
+	if len(item.claims) < len(runs) {
+		s.pending.release(runs)
+	}
 	return item.claims, nil
 }
 
@@ -209,7 +212,7 @@ func (s *Service) appendClaim(b []byte, c *claim) ([]byte, error) {
 }
 
 // claimTask is the deprecated way to claim: the worker names the run.
-func (s *Service) claimTask(c *api.Call, in *TaskClaimRequest) (any, error) {
+func (s *Service) claimTask(c *api.Call, in *TaskClaimRequest) (_ any, err error) {
 	id, err := slugid.Parse(c.Param("taskId"))
 	if err != nil {
 		return nil, err
@@ -235,6 +238,21 @@ func (s *Service) claimTask(c *api.Call, in *TaskClaimRequest) (any, error) {
 	var got claim
 	var refusal error
 	row := t.row
+	held := false
+	if t.concurrency != nil && t.state() == pending && t.last.id == runID {
+		r, there, admitted := s.pending.takeRun(row)
+		if held = there; !admitted {
+			return nil, conflict("Task `%s` can't be claimed now: %d or more runs with its concurrency key %q are live, which is the limit that it sets.",
+				id, t.concurrency.limit, t.concurrency.name())
+		}
+		if there {
+			defer func() {
+				if err != nil {
+					s.pending.putBack(t.queue, []pendingRun{r})
+				}
+			}()
+		}
+	}
 	err = s.store.Write(c.Context, func(tx *store.Tx) error {
 		refusal = nil
 		t := new(task)
@@ -254,6 +272,8 @@ func (s *Service) claimTask(c *api.Call, in *TaskClaimRequest) (any, error) {
 			refusal = runNotFound(id, runID)
 		case r.id != t.last.id || r.state != pending && !(r.state == running && r.workerGroup == w.group && r.workerID == w.id):
 			refusal = conflict("Run %d was already claimed by another worker.", runID)
+		case r.state == pending && t.concurrency != nil && !held: // else a limit could be exceeded
+			refusal = conflict("Run %d is being claimed by another worker.", runID)
 		}
 		if refusal != nil {
 			return nil

@@ -252,13 +252,14 @@ func (o *op) create(item *creation, groupRow int64) (created bool, err error) {
 		id: d.id, group: d.group, groupRow: groupRow, queue: d.queue, scheduler: d.scheduler, project: d.project,
 		priority: d.priority, retries: d.retries, retriesLeft: d.retries, unsatisfied: deps.open,
 		deadline: d.deadline, expires: d.expires, tags: d.tags, routes: d.rawRoutes,
-		hasDependents: item.required, last: run{id: -1},
+		hasDependents: item.required, concurrency: d.concurrency, last: run{id: -1},
 	}
 	if t.unsatisfied == 0 {
 		t.last = run{id: 0, state: pending, reasonCreated: reasonScheduled, scheduled: o.now}
 	}
+	key, limit := t.concurrency.columns()
 	row, inserted, err := o.tx.Insert(stmt.insertTask, t.id, t.groupRow, t.queue, int64(t.state()), int64(t.priority), t.retriesLeft,
-		t.unsatisfied, t.hasDependents, t.deadline, t.expires, t.due(), t.last.id, int64(t.last.reasonCreated), t.last.scheduled)
+		t.unsatisfied, t.hasDependents, t.deadline, t.expires, t.due(), t.last.id, int64(t.last.reasonCreated), t.last.scheduled, key, limit)
 	if err == nil && !inserted {
 		existing, err := loadTask(o.tx, d.id)
 		if err != nil {

@@ -31,6 +31,7 @@ type definition struct {
 	deadline     clock.Time
 	expires      clock.Time
 	scopes       []string
+	concurrency  *concurrency // set by check
 
 	rawDependencies, rawRoutes, rawScopes []byte
 	payload, metadata, tags, extra        []byte
@@ -158,7 +159,9 @@ func (d *definition) check(now clock.Time, maxDeadline time.Duration) error {
 			}
 		}
 	}
-	return nil
+	var err error
+	d.concurrency, err = parseConcurrency(d.project, d.extra)
+	return err
 }
 
 // text renders the definition as it is stored: complete, in the published

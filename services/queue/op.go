@@ -90,11 +90,16 @@ func (o *op) moved(t *task, from state) {
 		}
 	}
 	if to == pending {
-		o.c.changes = append(o.c.changes, pendingChange{pendingRun{t.row, t.last.scheduled, t.priority}, t.queue})
-	} else if from == pending {
-		o.c.changes = append(o.c.changes, pendingChange{pendingRun: pendingRun{row: t.row}})
+		o.c.changes = append(o.c.changes, t.pendingChange())
+	} else if from == pending || from == running && t.concurrency != nil {
+		o.c.changes = append(o.c.changes, pendingChange{pendingRun: pendingRun{row: t.row, limit: t.concurrency}, running: to == running})
 	}
 	o.timer(t)
+}
+
+// pendingChange says that the task is pending as it is now.
+func (t *task) pendingChange() pendingChange {
+	return pendingChange{pendingRun: pendingRun{row: t.row, scheduled: t.last.scheduled, priority: t.priority, limit: t.concurrency}, queue: t.queue}
 }
 
 // timer notes when the task is due.

@@ -24,6 +24,12 @@ type pendingRuns interface {
 	leave(w *waiter) []pendingRun
 	// putBack returns taken runs to their places.
 	putBack(queue string, runs []pendingRun)
+	// release gives up taken runs that turned out not to be pending.
+	release(runs []pendingRun)
+	// takeRun removes one run, which has a concurrency key, whatever its place.
+	// admitted is false when its limit is reached. One that is not there was
+	// taken before, or is not pending.
+	takeRun(row int64) (run pendingRun, there, admitted bool)
 }
 
 // pendingRun is a task whose last run is pending.
@@ -31,24 +37,33 @@ type pendingRun struct {
 	row       int64 // tasks.id
 	scheduled clock.Time
 	priority  priority
+	limit     *concurrency // nil: none
+	hold      *hold        // of one that was taken and has a limit
 }
 
 // pendingChange says that a run became pending or changed its priority, or,
-// without a queue, that the task's run is pending no more.
+// without a queue, that the task's run is pending no more or, if it has a
+// limit, live no more. running says, for one with a limit, that it is claimed.
 type pendingChange struct {
 	pendingRun
-	queue string
+	queue   string
+	running bool
 }
 
 // memoryPending keeps the order in memory: one heap for each priority of each
 // task queue, and an index from tasks to their places in the heaps, so that a
 // canceled task leaves at once. A test measures what a pending run costs.
+// What has a concurrency key is looked after in concurrency.go.
 type memoryPending struct {
 	mu     sync.Mutex
 	queues map[string]*pendingQueue
 	heaps  []*pendingHeap // by number, so that places hold no pointers
 	unused []int32        // numbers free for reuse
 	places map[int64]place
+
+	gates   map[string]*gate
+	keyed   map[int64]*keyedRun // pending runs with a key, by tasks.id
+	touched []*pendingQueue     // that got a run while somebody waits there
 }
 
 type place struct{ heap, at int32 }
@@ -64,32 +79,54 @@ type pendingQueue struct {
 }
 
 func newMemoryPending() *memoryPending {
-	return &memoryPending{queues: map[string]*pendingQueue{}, places: map[int64]place{}}
+	return &memoryPending{queues: map[string]*pendingQueue{}, places: map[int64]place{},
+		gates: map[string]*gate{}, keyed: map[int64]*keyedRun{}}
 }
 
 func (m *memoryPending) apply(changes []pendingChange) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var few [8]*pendingQueue
-	touched := few[:0]
-	for _, c := range changes {
+	for i := range changes {
+		c := &changes[i]
+		if c.limit != nil {
+			m.follow(c)
+			if k := m.keyed[c.row]; k != nil {
+				m.removeKeyed(k)
+			}
+			if c.queue != "" {
+				m.insertKeyed(c.queue, c.pendingRun)
+			}
+			continue
+		}
 		if p, ok := m.places[c.row]; ok {
 			m.remove(p)
 		}
-		if c.queue == "" {
-			continue
-		}
-		q := m.queue(c.queue)
-		m.insert(q, c.pendingRun)
-		if q.first != nil && !q.touched {
-			q.touched = true
-			touched = append(touched, q)
+		if c.queue != "" {
+			q := m.queue(c.queue)
+			m.insert(q, c.pendingRun)
+			m.touch(q)
 		}
 	}
-	for _, q := range touched {
+	m.serveTouched()
+}
+
+// touch notes that a queue got a run.
+func (m *memoryPending) touch(q *pendingQueue) {
+	if q.first != nil && !q.touched {
+		q.touched = true
+		m.touched = append(m.touched, q)
+	}
+}
+
+// serveTouched hands runs to those who wait in the queues that got some.
+func (m *memoryPending) serveTouched() {
+	for i := 0; i < len(m.touched); i++ { // serving may touch others
+		q := m.touched[i]
 		q.touched = false
 		m.serve(q)
 	}
+	clear(m.touched)
+	m.touched = m.touched[:0]
 }
 
 func (m *memoryPending) take(queue string, n int) ([]pendingRun, *waiter) {
@@ -121,14 +158,22 @@ func (m *memoryPending) leave(w *waiter) []pendingRun {
 func (m *memoryPending) putBack(queue string, runs []pendingRun) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	q := m.queue(queue)
 	for _, r := range runs {
+		if r.limit != nil {
+			m.giveUp(r.hold)
+			r.hold = nil
+			if m.keyed[r.row] == nil {
+				m.insertKeyed(queue, r)
+			}
+			continue
+		}
 		if _, ok := m.places[r.row]; !ok { // else there is a later run of the task
+			q := m.queue(queue)
 			m.insert(q, r)
+			m.touch(q)
 		}
 	}
-	m.serve(q)
-	m.tidy(q)
+	m.serveTouched()
 }
 
 // serve hands runs to waiters as long as there are both.
@@ -144,13 +189,25 @@ func (m *memoryPending) serve(q *pendingQueue) {
 // pop takes up to n runs, best first.
 func (m *memoryPending) pop(q *pendingQueue, n int) []pendingRun {
 	runs := make([]pendingRun, 0, min(n, q.size))
+	busy := q.touched
+	q.touched = true // it stays, whatever is taken out and put in
 	for p := highest; p >= lowest && len(runs) < n; p-- {
 		for h := q.heaps[p]; h != nil && len(h.items) > 0 && len(runs) < n; {
 			top := h.items[0]
 			m.remove(place{h.number, 0})
-			runs = append(runs, pendingRun{top.row, top.scheduled, p})
+			r := pendingRun{row: top.row, scheduled: top.scheduled, priority: p}
+			if k := m.keyed[r.row]; k != nil {
+				r.limit = k.limit
+				k.class.first = nil
+				delete(m.keyed, r.row)
+				r.hold = m.holdRun(k.limit.key, r.row, false)
+				m.settle(k.class)
+			}
+			runs = append(runs, r)
 		}
 	}
+	q.touched = busy
+	m.tidy(q)
 	return runs
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 func pendingAt(row int64, at clock.Time, p priority, queue string) pendingChange {
-	return pendingChange{pendingRun{row, at, p}, queue}
+	return pendingChange{pendingRun: pendingRun{row: row, scheduled: at, priority: p}, queue: queue}
 }
 
 // The order in memory against a sorted slice, with random changes.

@@ -44,7 +44,7 @@ func (s *Service) changeTaskPriority(c *api.Call, in *ChangeTaskPriorityRequest)
 func (o *op) setPriority(t *task, p priority) error {
 	t.priority = p
 	if t.state() == pending {
-		o.c.changes = append(o.c.changes, pendingChange{pendingRun{t.row, t.last.scheduled, p}, t.queue})
+		o.c.changes = append(o.c.changes, t.pendingChange())
 	}
 	_, err := o.tx.Exec(stmt.setPriority, int64(p), t.row)
 	return err

@@ -155,15 +155,21 @@ func setDefault[T comparable](v *T, to T) {
 // load fills memory with what is pending and who is quarantined.
 func (s *Service) load(ctx context.Context) error {
 	return s.store.Read(ctx, func(tx *store.Tx) error {
+		if err := s.loadLive(tx); err != nil {
+			return err
+		}
 		rows := tx.Query(stmt.pendingAtStart)
 		defer rows.Close()
 		var batch []pendingChange
 		for rows.Next() {
 			var c pendingChange
 			var p int64
-			if err := rows.Scan(&c.row, &c.queue, &p, &c.scheduled); err != nil {
+			var key string
+			var limit int
+			if err := rows.Scan(&c.row, &c.queue, &p, &c.scheduled, &key, &limit); err != nil {
 				return err
 			}
+			c.limit = concurrencyOf(key, limit)
 			c.priority = priority(p)
 			if batch = append(batch, c); len(batch) == 4096 {
 				s.pending.apply(batch)
@@ -176,4 +182,21 @@ func (s *Service) load(ctx context.Context) error {
 		s.pending.apply(batch)
 		return s.workers.load(tx, s.clock.Now())
 	})
+}
+
+// loadLive counts the running tasks that have a concurrency key.
+func (s *Service) loadLive(tx *store.Tx) error {
+	rows := tx.Query(stmt.liveAtStart)
+	defer rows.Close()
+	for rows.Next() {
+		c := pendingChange{running: true}
+		var key string
+		var limit int
+		if err := rows.Scan(&c.row, &key, &limit); err != nil {
+			return err
+		}
+		c.limit = concurrencyOf(key, limit)
+		s.pending.apply([]pendingChange{c})
+	}
+	return rows.Err()
 }

@@ -28,6 +28,7 @@ const (
 		t.unsatisfied, t.ever_resolved, t.has_dependents, t.deadline, t.expires,
 		t.run_id, t.reason_created, t.reason_resolved, t.scheduled, t.started,
 		t.worker_group, t.worker_id, t.taken_until, t.resolved,
+		t.concurrency_key, t.concurrency_limit,
 		d.group_id, d.scheduler_id, d.project_id, d.retries, d.tags, d.routes`
 	taskTables = ` FROM tasks t JOIN task_definitions d ON d.id = t.id `
 )
@@ -40,7 +41,8 @@ var stmt = struct {
 	insertTask, insertDefinition, insertPastRun *store.Stmt
 	claimRun, reclaimRun, resolveRun, saveTask  *store.Stmt
 	setPriority                                 *store.Stmt
-	pendingAtStart, earliestDue, dueTasks       *store.Stmt
+	pendingAtStart, liveAtStart                 *store.Stmt
+	earliestDue, dueTasks                       *store.Stmt
 	heldBy                                      *store.Stmt
 	ensureGroup, adjustGroup, resolveGroup      *store.Stmt
 	group, sealGroup, groupTasks                *store.Stmt
@@ -67,8 +69,9 @@ var stmt = struct {
 		worker_group, worker_id, taken_until, resolved FROM past_runs WHERE task = ? ORDER BY run_id`),
 
 	insertTask: store.Insert(`INSERT INTO tasks (task_id, group_row, task_queue_id, state, priority, retries_left,
-		unsatisfied, has_dependents, deadline, expires, due, run_id, reason_created, scheduled)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (task_id) DO NOTHING`),
+		unsatisfied, has_dependents, deadline, expires, due, run_id, reason_created, scheduled,
+		concurrency_key, concurrency_limit)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (task_id) DO NOTHING`),
 	insertDefinition: store.SQL(`INSERT INTO task_definitions
 		(id, group_id, scheduler_id, project_id, retries, priority_at, tags, routes, definition)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`),
@@ -85,8 +88,10 @@ var stmt = struct {
 		taken_until = ?, resolved = ? WHERE id = ?`),
 	setPriority: store.SQL(`UPDATE tasks SET priority = ? WHERE id = ?`),
 
-	pendingAtStart: store.SQL(`SELECT id, task_queue_id, priority, scheduled FROM tasks
+	pendingAtStart: store.SQL(`SELECT id, task_queue_id, priority, scheduled, concurrency_key, concurrency_limit FROM tasks
 		WHERE state = 1 ORDER BY task_queue_id, scheduled, id`),
+	liveAtStart: store.SQL(`SELECT id, concurrency_key, concurrency_limit FROM tasks
+		WHERE state = 2 AND concurrency_limit > 0`),
 	earliestDue: store.SQL(`SELECT due FROM tasks WHERE due IS NOT NULL ORDER BY due LIMIT 1`),
 	dueTasks:    store.SQL(`SELECT id FROM tasks WHERE due IS NOT NULL AND due <= ? ORDER BY due LIMIT ?`),
 
@@ -196,17 +201,20 @@ type scanner interface{ Scan(dest ...any) error }
 // scanTask reads taskColumns, and then the columns that extra names.
 func scanTask(row scanner, t *task, extra ...any) error {
 	var st, prio, created, resolved int64
-	dest := [32]any{&t.row, &t.id, &t.groupRow, &t.queue, &st, &prio, &t.retriesLeft,
+	var key string
+	var limit int
+	dest := [36]any{&t.row, &t.id, &t.groupRow, &t.queue, &st, &prio, &t.retriesLeft,
 		&t.unsatisfied, &t.everResolved, &t.hasDependents, &t.deadline, &t.expires,
 		&t.last.id, &created, &resolved, &t.last.scheduled, &t.last.started,
 		&t.last.workerGroup, &t.last.workerID, &t.last.takenUntil, &t.last.resolved,
-		&t.group, &t.scheduler, &t.project, &t.retries, &t.tags, &t.routes}
-	n := 27 + copy(dest[27:], extra)
+		&key, &limit, &t.group, &t.scheduler, &t.project, &t.retries, &t.tags, &t.routes}
+	n := 29 + copy(dest[29:], extra)
 	if err := row.Scan(dest[:n]...); err != nil {
 		return err
 	}
 	t.last.state, t.priority = state(st), priority(prio)
 	t.last.reasonCreated, t.last.reasonResolved = reason(created), reason(resolved)
+	t.concurrency = concurrencyOf(key, limit)
 	return nil
 }
 

@@ -137,6 +137,7 @@ type task struct {
 	expires       clock.Time
 	tags          []byte // JSON object
 	routes        []byte // JSON array
+	concurrency   *concurrency
 
 	last run   // id -1 and state unscheduled: there is none
 	past []run // those before, in order

@@ -1,0 +1,4 @@
+-- What a task says with extra.concurrency: the project, a space and the key, and
+-- the limit; empty and 0 when it says nothing.
+ALTER TABLE tasks ADD COLUMN concurrency_key   TEXT    NOT NULL DEFAULT '';
+ALTER TABLE tasks ADD COLUMN concurrency_limit INTEGER NOT NULL DEFAULT 0;
