@@ -4,6 +4,7 @@ package bench
 // absent. Rates are per second, sizes in bytes, MB are 1,000,000 bytes.
 type Report struct {
 	Started     string      `json:"started"`
+	Runs        int         `json:"runs,omitempty"`         // that these are the medians of
 	LoadAverage [2]string   `json:"loadAverageBeforeAfter"` // over 1, 5 and 15 minutes
 	Clients     int         `json:"clients"`                // parallel connections
 	StartMillis float64     `json:"emptyStartToFirst200Milliseconds,omitempty"`

@@ -19,6 +19,7 @@ type benchCommand struct {
 	Depth    int      `default:"100000" placeholder:"N" help:"Tasks that wait in the part about long queues (default: ${default})."`
 	Artifact int64    `default:"268435456" placeholder:"BYTES" help:"Size of the artifact that is uploaded and downloaded (default: ${default})."`
 	Only     []string `placeholder:"PARTS" help:"Measure these parts only, separated by commas."`
+	Runs     int      `default:"1" placeholder:"N" help:"Measure so often, with --self anew each time, and report the medians (default: ${default})."`
 	Duration span     `default:"5s" placeholder:"SPAN" help:"Time for each part (default: ${default})."`
 }
 
@@ -38,8 +39,8 @@ shares the machine; the load average is in the report.
 
 // Run measures and prints the report.
 func (c *benchCommand) Run(s *session) error {
-	if c.Clients < 1 || c.Parked < 1 || c.Depth < 1 || c.Artifact < 1 || c.Duration < span(time.Second) {
-		return usageError("--clients, --parked, --depth and --artifact must be at least 1, --duration at least 1s")
+	if c.Clients < 1 || c.Parked < 1 || c.Depth < 1 || c.Artifact < 1 || c.Runs < 1 || c.Duration < span(time.Second) {
+		return usageError("--clients, --parked, --depth, --artifact and --runs must be at least 1, --duration at least 1s")
 	}
 	for _, name := range c.Only {
 		if !slices.Contains(bench.Parts(), name) {
@@ -54,23 +55,33 @@ func (c *benchCommand) Run(s *session) error {
 		Depth: c.Depth, Artifact: c.Artifact, Only: c.Only,
 		Progress: func(part string) { fmt.Fprintf(s.stderr, "measuring %s …\n", part) },
 	}
-	var rep *bench.Report
+	measure := func() (*bench.Report, error) { return bench.Run(s.ctx, o) }
 	if c.Self {
 		binary, err := os.Executable()
 		if err != nil {
 			return err
 		}
-		if rep, err = bench.Self(s.ctx, binary, c.Dir, o); err != nil {
+		measure = func() (*bench.Report, error) { return bench.Self(s.ctx, binary, c.Dir, o) }
+	} else {
+		cfg, err := c.config(s)
+		if err != nil {
 			return err
 		}
-		return s.printJSON(rep)
+		o.RootURL, o.Credentials = cfg.RootURL, cfg.Credentials
 	}
-	cfg, err := c.config(s)
+	var reports []*bench.Report
+	for range c.Runs {
+		rep, err := measure()
+		if err != nil {
+			return err
+		}
+		reports = append(reports, rep)
+	}
+	if c.Runs == 1 {
+		return s.printJSON(reports[0])
+	}
+	rep, err := bench.Median(reports)
 	if err != nil {
-		return err
-	}
-	o.RootURL, o.Credentials = cfg.RootURL, cfg.Credentials
-	if rep, err = bench.Run(s.ctx, o); err != nil {
 		return err
 	}
 	return s.printJSON(rep)

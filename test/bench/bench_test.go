@@ -30,6 +30,7 @@ type transfer struct {
 }
 
 type report struct {
+	Runs                               int
 	CreateTask, CreateTasks100, Status *throughput
 	ClaimWork1ReportCompleted          *throughput
 	ClaimWork32ReportCompleted         *throughput
@@ -116,9 +117,12 @@ func TestBench(t *testing.T) {
 }
 
 func TestOnly(t *testing.T) {
-	r := run(t, "--only", "status")
+	r := run(t, "--only", "status", "--runs", "2")
 	if r.Status == nil || r.Status.Operations == 0 {
 		t.Errorf("status was not measured: %+v", r.Status)
+	}
+	if r.Runs != 2 {
+		t.Errorf("the report is of %d runs", r.Runs)
 	}
 	if r.CreateTask != nil || r.ListTaskGroup != nil || r.EmptyStartToFirst200Milliseconds != 0 {
 		t.Errorf("more was measured than asked for: %+v", r)
