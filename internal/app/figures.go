@@ -21,7 +21,8 @@ func (a *App) publishFigures(m *obs.Metrics) {
 	labels := []string{"provisionerId", "workerType"}
 	pending := &obs.Family{Name: "queue_pending_tasks", Help: "Tasks that wait for a worker.", Labels: labels}
 	claimed := &obs.Family{Name: "queue_claimed_tasks", Help: "Tasks that a worker has claimed.", Labels: labels}
-	m.Publish([]*obs.Family{commits, operations, statements, head, pending, claimed}, func(emit func(*obs.Family, float64, ...string)) {
+	lag := &obs.Family{Name: "queue_expiry_lag_seconds", Help: "For how long something has been due for removal that is still there."}
+	m.Publish([]*obs.Family{commits, operations, statements, head, pending, claimed, lag}, func(emit func(*obs.Family, float64, ...string)) {
 		stats := a.store.Stats()
 		emit(commits, float64(stats.Commits))
 		emit(operations, float64(stats.Operations))
@@ -39,5 +40,11 @@ func (a *App) publishFigures(m *obs.Metrics) {
 			emit(pending, float64(f.Pending), provisioner, worker)
 			emit(claimed, float64(f.Running), provisioner, worker)
 		}
+		late, err := a.queue.ExpiryLag(ctx)
+		if err != nil {
+			a.log.Error("it cannot be read how late the queue's removal of what expired is", "error", err.Error())
+			return
+		}
+		emit(lag, late.Seconds())
 	})
 }

@@ -191,10 +191,13 @@ func (s *Service) createArtifact(c *api.Call, in *PostArtifactRequest) (any, err
 	return &PostArtifactResponse{StorageType: a.storageType}, nil
 }
 
-// answerS3 tells a worker where to send the content.
+// answerS3 tells a worker where to send the content. The URL ends before an
+// artifact that expires soon may be removed: what came later would never be.
 func (s *Service) answerS3(ctx context.Context, id slugid.ID, runID int, a *artifact) (any, error) {
-	expires := s.clock.Now().Add(uploadValid)
-	url, err := s.blob.PutURL(ctx, blobKey(id, runID, a.name), blob.Upload{ContentType: a.contentType, Length: blob.AnyLength}, uploadValid+uploadGrace)
+	now := s.clock.Now()
+	valid := min(uploadValid, a.expires.Add(expireGrace-2*uploadGrace).Sub(now))
+	expires := now.Add(valid)
+	url, err := s.blob.PutURL(ctx, blobKey(id, runID, a.name), blob.Upload{ContentType: a.contentType, Length: blob.AnyLength}, valid+uploadGrace)
 	if err != nil {
 		return nil, err
 	}

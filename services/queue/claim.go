@@ -232,7 +232,7 @@ func (s *Service) claimTask(c *api.Call, in *TaskClaimRequest) (_ any, err error
 	if s.workers.quarantined(workerKey{t.queue, w}, s.clock.Now()) {
 		return nil, conflict("Worker %s/%s is quarantined and gets no tasks.", w.group, w.id)
 	}
-	if err := s.see(c.Context, t.queue, w); err != nil {
+	if err := s.seeQueue(c.Context, t.queue); err != nil {
 		return nil, err
 	}
 	var got claim

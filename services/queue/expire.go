@@ -18,15 +18,16 @@ const (
 )
 
 // expiry removes what has expired. The order matters: artifacts, which others
-// know by the names of their tasks, then tasks, then what groups them.
+// know by the names of their tasks, then tasks, then what they wait for (a task
+// counts that), then what groups them.
 func (s *Service) expiry() *sweep.Sweeper {
 	return &sweep.Sweeper{
 		Name: "queue/expire", Every: expireEvery,
 		Store: s.store, Clock: s.clock, Log: s.logger,
 		Kinds: []sweep.Kind{
 			{Name: "artifacts", Walk: s.expireArtifacts},
-			{Name: "dependencies", Walk: sweep.Rows(expireStmt.dependencies, expireGrace)},
 			{Name: "tasks", Walk: s.expireTasks},
+			{Name: "dependencies", Walk: sweep.Rows(expireStmt.dependencies, expireGrace)},
 			{Name: "taskGroups", Walk: sweep.Rows(expireStmt.groups, expireGrace)},
 			{Name: "workers", Walk: s.expireWorkers},
 			{Name: "taskQueues", Walk: sweep.Rows(expireStmt.taskQueues, expireGrace)},
@@ -40,6 +41,7 @@ var expireStmt = struct {
 	tasks, deleteTask, deleteDefinition, deleteRuns         *store.Stmt
 	dependencies, groups, workers, deleteWorker, taskQueues *store.Stmt
 	counters, deleteCounter                                 *store.Stmt
+	oldest                                                  *store.Stmt
 }{
 	artifacts: store.SQL(`SELECT id, task_id, run_id, name, storage_type, expires FROM artifacts
 		WHERE (expires, id) > (?, ?) AND expires < ? ORDER BY expires, id LIMIT ?`),
@@ -60,13 +62,45 @@ var expireStmt = struct {
 	workers: store.SQL(`SELECT task_queue_id, worker_group, worker_id FROM queue_workers
 		WHERE expires < ? AND quarantine_until < ? ORDER BY expires LIMIT ?`),
 	deleteWorker: store.SQL(`DELETE FROM queue_workers WHERE task_queue_id = ? AND worker_group = ? AND worker_id = ?`),
+	// One with a worker in quarantine stays, for without it nobody sees the worker.
 	taskQueues: store.SQL(`DELETE FROM task_queues WHERE task_queue_id IN (
-		SELECT task_queue_id FROM task_queues WHERE expires < ? ORDER BY expires LIMIT ?)`),
+		SELECT q.task_queue_id FROM task_queues q WHERE q.expires < ?
+			AND NOT EXISTS (SELECT 1 FROM queue_workers w WHERE w.task_queue_id = q.task_queue_id)
+		ORDER BY q.expires LIMIT ?)`),
 
 	counters: store.SQL(`SELECT c.task_queue_id, CASE WHEN c.pending = 0 AND c.running = 0
 			AND NOT EXISTS (SELECT 1 FROM task_queues q WHERE q.task_queue_id = c.task_queue_id) THEN 1 ELSE 0 END
 		FROM queue_counts c WHERE c.task_queue_id > ? ORDER BY c.task_queue_id LIMIT ?`),
 	deleteCounter: store.SQL(`DELETE FROM queue_counts WHERE task_queue_id = ? AND pending = 0 AND running = 0`),
+
+	// The heads of the indexes of what there can be much of.
+	oldest: store.SQL(`SELECT
+		(SELECT expires FROM tasks WHERE expires < ? AND due IS NULL ORDER BY expires LIMIT 1),
+		(SELECT expires FROM artifacts WHERE expires > 0 AND expires < ? ORDER BY expires LIMIT 1),
+		(SELECT expires FROM task_dependencies WHERE expires < ? ORDER BY expires LIMIT 1),
+		(SELECT expires FROM task_groups WHERE expires < ? AND total = 0 ORDER BY expires LIMIT 1)`),
+}
+
+// ExpiryLag tells for how long something has been due for removal that is still
+// there: tasks, dependencies, groups and artifacts, half an hour after they
+// expired. It is 0 when nothing is due, up to the time between two sweeps when
+// all is well, and grows when more expires than can be removed, or removal fails.
+func (s *Service) ExpiryLag(ctx context.Context) (lag time.Duration, err error) {
+	before := s.clock.Now().Add(-expireGrace)
+	err = s.store.Read(ctx, func(tx *store.Tx) error {
+		lag = 0
+		var oldest [4]*clock.Time
+		if err := tx.Row(expireStmt.oldest, before, before, before, before).Scan(&oldest[0], &oldest[1], &oldest[2], &oldest[3]); err != nil {
+			return err
+		}
+		for _, at := range oldest {
+			if at != nil {
+				lag = max(lag, before.Sub(*at))
+			}
+		}
+		return nil
+	})
+	return lag, err
 }
 
 // expirePlace is where a walk along an index by expiration stands.

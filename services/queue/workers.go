@@ -24,6 +24,8 @@ const (
 	// workerLife is how long a worker and its task queue are remembered after
 	// they were last seen.
 	workerLife = 24 * time.Hour
+	// queueLife is how long a task queue is after a claimTask, as published.
+	queueLife = 5 * 24 * time.Hour
 	// recentTasks is how many claims a worker's record shows. Each is stored as
 	// recentWidth characters: the taskId and two digits of the runId.
 	recentTasks = 20
@@ -108,7 +110,7 @@ func (m *workerMemory) saw(k workerKey, now clock.Time) {
 
 // sighting is a worker that was seen, on its way through the batch.
 type sighting struct {
-	worker  workerKey
+	worker  workerKey  // without a name: only the task queue was
 	expires clock.Time // 0: workerLife from now
 }
 
@@ -121,6 +123,16 @@ func (s *Service) see(ctx context.Context, queue string, w workerName) error {
 	return s.sights.Do(ctx, &sighting{worker: k})
 }
 
+// seeQueue notes that a task queue is served, by a worker that claimed with
+// claimTask: that does not make the worker known.
+func (s *Service) seeQueue(ctx context.Context, queue string) error {
+	k := workerKey{queue: queue}
+	if s.workers.recent(k, s.clock.Now()) {
+		return nil
+	}
+	return s.sights.Do(ctx, &sighting{worker: k, expires: s.clock.Now().Add(queueLife)})
+}
+
 func (s *Service) sightBatch(tx *store.Tx, items []*sighting) error {
 	now := tx.Now()
 	for _, item := range items {
@@ -131,10 +143,16 @@ func (s *Service) sightBatch(tx *store.Tx, items []*sighting) error {
 		if _, err := tx.Exec(stmt.touchQueue, k.queue, expires, now); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(stmt.touchWorker, k.queue, k.group, k.id, never(now), expires, now, now); err != nil {
-			return err
+		if k.id != "" {
+			if _, err := tx.Exec(stmt.touchWorker, k.queue, k.group, k.id, never(now), expires, now, now); err != nil {
+				return err
+			}
 		}
-		tx.OnCommit(func() { s.workers.saw(k, now) })
+		// A worker that was declared for a short time must be written again
+		// when it claims.
+		if item.expires == 0 || k.id == "" {
+			tx.OnCommit(func() { s.workers.saw(k, now) })
+		}
 	}
 	return nil
 }

@@ -91,6 +91,26 @@ func TestStepsFollowTheBudget(t *testing.T) {
 	}
 }
 
+// What others wait for is a step with its commit.
+func TestTimedCountsTheCommit(t *testing.T) {
+	db := open(t, clock.Real{})
+	const slow = 30 * time.Millisecond
+	for _, part := range []string{"step", "commit"} {
+		var longest time.Duration
+		err := sweeper(db, clock.Real{}).timed(&longest)(t.Context(), func(tx *store.Tx) error {
+			if part == "step" {
+				time.Sleep(slow)
+				return nil
+			}
+			tx.OnCommit(func() { time.Sleep(slow) })
+			return nil
+		})
+		if err != nil || longest < slow {
+			t.Errorf("a slow %s took %s, noted were %s (%v)", part, slow, longest, err)
+		}
+	}
+}
+
 func TestOneProcessAtATime(t *testing.T) {
 	c := clock.NewFake(clock.OfMillis(1_700_000_000_000))
 	db := open(t, c)
