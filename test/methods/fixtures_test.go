@@ -80,6 +80,18 @@ var fixtures = map[string]func(*world) fixture{
 		}
 	},
 
+	// This deployment has no accounts of others to give access to.
+	"auth.awsS3Credentials":  readOnly,
+	"auth.azureTableSAS":     readOnly,
+	"auth.azureContainerSAS": readOnly,
+	"auth.githubRepoToken": func(*world) fixture {
+		return fixture{
+			url: with(), values: object{"repoPerms": []string{"some-repo:contents:read", "some-repo:issues:write"}},
+			body: object{"repositories": []string{"some-repo"}, "permissions": object{"contents": "read", "issues": "write"}},
+			or:   []int{404},
+		}
+	},
+
 	"queue.tasks":    taskList,
 	"queue.statuses": taskList,
 	"queue.createTask": func(w *world) fixture {
@@ -197,6 +209,11 @@ var fixtures = map[string]func(*world) fixture{
 	"purge-cache.purgeCache": func(*world) fixture {
 		return fixture{url: with(), values: object{"cacheName": "some cache"}, body: object{"cacheName": "some cache"}}
 	},
+}
+
+// readOnly asks for less than all, which either of two scopes allows.
+func readOnly(*world) fixture {
+	return fixture{url: with("level", "read-only"), values: object{"levelIsReadOnly": true}, or: []int{404}}
 }
 
 // later is an hour from now.
