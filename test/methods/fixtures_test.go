@@ -236,7 +236,8 @@ func newTask(w *world) fixture {
 		},
 		body: w.definition(queue, object{
 			"scopes": []string{"a:b", "c:*"}, "routes": []string{"some.route"}, "projectId": "some/project", "schedulerId": "some-scheduler",
-			"priority": "very-high",
+			"priority": "very-high", "retries": 3, "requires": "all-resolved", "tags": object{"kind": "test"}, "dependencies": []string{},
+			"extra": object{"concurrency": object{"key": "some key", "limit": 2}}, "expires": stamp(time.Now().Add(2 * time.Hour)),
 		}),
 	}
 }
