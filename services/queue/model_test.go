@@ -6,17 +6,19 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"taskcluster/internal/clock"
 	"taskcluster/internal/slugid"
+	"taskcluster/internal/store"
+	"taskcluster/internal/store/storetest"
 
 	"pgregory.net/rapid"
 )
 
 // The queue against a small model of it: random calls, time that passes,
-// restarts. After each step the states agree, each transition has exactly its
-// events in order, and the counters are what a recount gives.
+// crashes, removal of what expired. After each step the states agree, each
+// transition has exactly its events in order, and the counters are what a recount
+// gives. The steps are in model_steps_test.go.
 
 type modelRun struct {
 	state, created, resolved string
@@ -27,11 +29,13 @@ type modelRun struct {
 type modelTask struct {
 	id          string
 	number      int // order of creation
+	queue       string
 	priority    priority
 	retries     int
 	left        int
 	group       string
 	deadline    clock.Time
+	expires     clock.Time
 	deps        []*modelTask
 	satisfied   map[*modelTask]bool
 	allResolved bool
@@ -53,12 +57,32 @@ func (m *modelTask) open() bool {
 	return s == "unscheduled" || s == "pending" || s == "running"
 }
 
+type modelGroup struct {
+	expires clock.Time
+	sealed  bool
+}
+
 type model struct {
-	t      *rapid.T
-	d      *deployment
-	tasks  []*modelTask
-	groups []string
-	want   []string // events
+	t          *rapid.T
+	d          *deployment
+	tasks      []*modelTask
+	created    int
+	shared     []string               // ids of groups that tasks share
+	groups     map[string]*modelGroup // those that there are
+	quarantine map[string]clock.Time  // of workers, by queue and name
+	want       []string               // events
+}
+
+func (m *model) now() clock.Time { return m.d.clock.Now() }
+
+// members are the tasks of a group.
+func (m *model) members(group string) (list []*modelTask) {
+	for _, task := range m.tasks {
+		if task.group == group {
+			list = append(list, task)
+		}
+	}
+	return list
 }
 
 func (m *model) event(kind string, task *modelTask, run int) {
@@ -101,8 +125,8 @@ func (m *model) settled(task *modelTask) {
 }
 
 func (m *model) groupResolved(task *modelTask) {
-	for _, other := range m.tasks {
-		if other.group == task.group && !other.ever {
+	for _, other := range m.members(task.group) {
+		if !other.ever {
 			return
 		}
 	}
@@ -119,278 +143,13 @@ func (m *model) end(task *modelTask, why string) {
 	m.resolve(task, "exception", why)
 }
 
-func (m *model) pick() *modelTask {
-	if len(m.tasks) == 0 {
-		m.t.Skip("no tasks yet")
-	}
-	return rapid.SampledFrom(m.tasks).Draw(m.t, "task")
-}
-
-func (m *model) post(path string, body any) answer {
-	return m.d.call(root, "POST", path, body)
-}
-
-// expect checks the status code and that the reply is what a read gives.
-func (m *model) expect(a answer, ok bool) {
-	want := 200
-	if !ok {
-		want = 409
-	}
-	if a.status != want {
-		m.t.Fatalf("%s: status %d, want %d: %s", a.method, a.status, want, a.body)
-	}
-}
-
-func (m *model) create(t *rapid.T) {
-	now := m.d.clock.Now()
-	task := &modelTask{id: slugid.New().String(), number: len(m.tasks), priority: priority(rapid.IntRange(1, 7).Draw(t, "priority")),
-		retries: rapid.IntRange(0, 2).Draw(t, "retries"), deadline: now.Add(time.Duration(rapid.IntRange(5, 120).Draw(t, "minutes")) * time.Minute),
-		satisfied: map[*modelTask]bool{}, allResolved: rapid.Bool().Draw(t, "allResolved")}
-	task.left = task.retries
-	task.group = task.id
-	if rapid.Bool().Draw(t, "grouped") {
-		task.group = rapid.SampledFrom(m.groups).Draw(t, "group")
-	}
-	var deps []string
-	if len(m.tasks) > 0 {
-		for _, dep := range rapid.SliceOfNDistinct(rapid.SampledFrom(m.tasks), 0, min(3, len(m.tasks)), func(x *modelTask) string { return x.id }).Draw(t, "deps") {
-			task.deps, deps = append(task.deps, dep), append(deps, dep.id)
-			if s := dep.state(); s == "completed" || task.allResolved && !dep.open() {
-				task.satisfied[dep] = true
-			}
-		}
-	}
-	changes := with{"priority": task.priority.String(), "retries": task.retries, "taskGroupId": task.group,
-		"deadline": task.deadline.String(), "requires": map[bool]string{true: "all-resolved", false: "all-completed"}[task.allResolved]}
-	if deps != nil {
-		changes["dependencies"] = deps
-	}
-	body := m.d.definition(changes)
-	m.expect(m.d.call(root, "PUT", "/task/"+task.id, body), true)
-	m.tasks = append(m.tasks, task)
-	m.event("task-defined", task, -1)
-	if len(task.satisfied) == len(task.deps) {
-		m.schedule(task, "scheduled")
-	}
-	if rapid.IntRange(0, 4).Draw(t, "repeat") == 0 {
-		m.expect(m.d.call(root, "PUT", "/task/"+task.id, body), true)
-		m.event("task-defined", task, -1)
-		if task.state() == "pending" {
-			m.event("task-pending", task, 0)
-		}
-	}
-}
-
-// claim takes the best runs of all that are pending.
-func (m *model) claim(t *rapid.T) {
-	var order []*modelTask
-	for _, task := range m.tasks {
-		if task.state() == "pending" && task.deadline > m.d.clock.Now() {
-			order = append(order, task)
-		}
-	}
-	if len(order) == 0 {
-		t.Skip("nothing is pending")
-	}
-	slices.SortStableFunc(order, func(a, b *modelTask) int {
-		if a.priority != b.priority {
-			return int(b.priority) - int(a.priority)
-		}
-		if d := a.last().scheduled.Sub(b.last().scheduled); d != 0 {
-			return int(d)
-		}
-		return a.number - b.number
-	})
-	n := rapid.IntRange(1, 4).Draw(t, "n")
-	worker := fmt.Sprint("w", rapid.IntRange(0, 2).Draw(t, "worker"))
-	a := m.post("/claim-work/"+testQueue, with{"workerGroup": "wg", "workerId": worker, "tasks": n})
-	m.expect(a, true)
-	if got, want := a.len("tasks"), min(n, len(order)); got != want {
-		t.Fatalf("%d claims, want %d", got, want)
-	}
-	for i, task := range order[:min(n, len(order))] {
-		if got := a.string("tasks", i, "status", "taskId"); got != task.id {
-			t.Fatalf("claim %d is %s, want %s", i, got, task.id)
-		}
-		r := task.last()
-		r.state, r.worker, r.until = "running", worker, m.d.clock.Now().Add(20*time.Minute)
-		m.event("task-running", task, len(task.runs)-1)
-	}
-}
-
-func (m *model) reclaim(t *rapid.T) {
-	task := m.pick()
-	if len(task.runs) == 0 {
-		t.Skip("no runs")
-	}
-	ok := task.state() == "running" && task.deadline > m.d.clock.Now()
-	m.expect(m.post(fmt.Sprintf("/task/%s/runs/%d/reclaim", task.id, len(task.runs)-1), nil), ok)
-	if ok {
-		task.last().until = m.d.clock.Now().Add(20 * time.Minute)
-	}
-}
-
-func (m *model) report(t *rapid.T) {
-	task := m.pick()
-	if len(task.runs) == 0 {
-		t.Skip("no runs")
-	}
-	n := rapid.IntRange(0, len(task.runs)-1).Draw(t, "run")
-	how := rapid.SampledFrom([]string{"completed", "failed", "worker-shutdown", "intermittent-task", "internal-error"}).Draw(t, "how")
-	path := fmt.Sprintf("/task/%s/runs/%d/", task.id, n)
-	run, last := &task.runs[n], n == len(task.runs)-1
-	if how == "completed" || how == "failed" {
-		a := m.post(path+how, nil)
-		switch {
-		case last && run.state == "running":
-			m.expect(a, true)
-			m.resolve(task, how, how)
-			m.groupResolved(task)
-		case last && run.state == how:
-			m.expect(a, true)
-			m.event("task-"+how, task, n)
-			m.settled(task)
-			m.groupResolved(task)
-		default:
-			m.expect(a, false)
-		}
-		return
-	}
-	a := m.post(path+"exception", with{"reason": how})
-	switch {
-	case last && run.state == "running":
-		m.expect(a, true)
-		before := len(task.runs)
-		m.resolve(task, "exception", how)
-		if len(task.runs) == before {
-			m.groupResolved(task)
-		}
-	case run.state == "exception" && run.resolved == how && n >= len(task.runs)-2:
-		m.expect(a, true)
-		m.event("task-exception", task, n)
-		created := task.last().created
-		if last {
-			m.settled(task)
-			m.groupResolved(task)
-		} else if task.state() == "pending" && (created == "retry" || created == "task-retry") {
-			m.event("task-pending", task, n+1)
-		}
-	default:
-		m.expect(a, false)
-	}
-}
-
-func (m *model) cancel(*rapid.T) {
-	task := m.pick()
-	ok := task.deadline >= m.d.clock.Now()
-	m.expect(m.post("/task/"+task.id+"/cancel", nil), ok)
-	switch {
-	case !ok:
-	case task.open():
-		m.end(task, "canceled")
-		m.groupResolved(task)
-	case task.last().resolved == "canceled":
-		m.event("task-exception", task, len(task.runs)-1)
-		m.settled(task)
-		m.groupResolved(task)
-	}
-}
-
-func (m *model) rerun(*rapid.T) {
-	task := m.pick()
-	ok := task.deadline >= m.d.clock.Now() && (len(task.runs) < maxRuns || task.open())
-	m.expect(m.post("/task/"+task.id+"/rerun", nil), ok)
-	switch {
-	case !ok || task.state() == "running":
-	case task.state() == "pending":
-		m.event("task-pending", task, len(task.runs)-1)
-	default:
-		task.left = min(task.retries, maxRuns-len(task.runs)-1)
-		m.schedule(task, "rerun")
-	}
-}
-
-func (m *model) force(*rapid.T) {
-	task := m.pick()
-	ok := task.deadline >= m.d.clock.Now()
-	m.expect(m.post("/task/"+task.id+"/schedule", nil), ok)
-	if ok && task.state() == "unscheduled" {
-		m.schedule(task, "scheduled")
-	}
-}
-
-func (m *model) reprioritize(t *rapid.T) {
-	task := m.pick()
-	p := priority(rapid.IntRange(1, 7).Draw(t, "priority"))
-	ok := task.deadline > m.d.clock.Now() && !task.ever
-	m.expect(m.post("/task/"+task.id+"/priority", with{"newPriority": p.String()}), ok)
-	if ok && task.priority != p {
-		task.priority = p
-		m.event("task-priority-changed", task, -1)
-	}
-}
-
-// pass lets time pass to the next thing that is due, or a little, and handles
-// what is due in one go, as the loop does.
-func (m *model) pass(t *rapid.T) {
-	m.d.clock.Advance(time.Duration(rapid.IntRange(1, 12*60).Draw(t, "seconds")) * time.Second)
-	now := m.d.clock.Now()
-	var due []*modelTask
-	at := func(task *modelTask) clock.Time {
-		if task.state() == "running" {
-			return min(task.last().until, task.deadline)
-		}
-		return task.deadline
-	}
-	for _, task := range m.tasks {
-		if task.open() && at(task) <= now {
-			due = append(due, task)
-		}
-	}
-	// Tasks that are due at one time may be handled in any order, as they are
-	// in the index; only sets of events are compared then.
-	slices.SortStableFunc(due, func(a, b *modelTask) int { return int(at(a) - at(b)) })
-	var groups []*modelTask
-	for _, task := range due {
-		if task.deadline <= now {
-			m.end(task, "deadline-exceeded")
-			groups = append(groups, task)
-		} else {
-			before := len(task.runs)
-			m.resolve(task, "exception", "claim-expired")
-			if len(task.runs) == before {
-				groups = append(groups, task)
-			}
-		}
-	}
-	seen := map[string]bool{}
-	for _, task := range groups {
-		if !seen[task.group] {
-			seen[task.group] = true
-			m.groupResolved(task)
-		}
-	}
-	if err := m.d.expireNow(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (m *model) restart(*rapid.T) {
-	read := m.d.read
-	m.d.store.Close() // nothing was drained or told before
-	m.d.store = nil
-	c, dir, tb := m.d.clock, m.d.dir, m.d.t
-	m.d = deployIn(tb, dir, c)
-	m.d.read = read
-}
-
 // check compares everything that can be seen with the model.
 func (m *model) check(t *rapid.T) {
 	var got []string
 	for _, e := range m.d.messages() {
 		parts := strings.Split(e.Key, ".")
 		kind := strings.TrimPrefix(e.Exchange, exchangePrefix)
-		if kind == "task-group-resolved" {
+		if strings.HasPrefix(kind, "task-group-") {
 			got = append(got, kind+" "+parts[1])
 			continue
 		}
@@ -429,28 +188,32 @@ func (m *model) check(t *rapid.T) {
 func TestModel(t *testing.T) {
 	// Fewer runs than rapid's default unless the command line says otherwise.
 	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
-		if err := f.Value.Set("25"); err != nil {
+		n := map[string]string{store.SQLite: "25", store.Postgres: "5"}[storetest.Dialect()]
+		if err := f.Value.Set(n); err != nil {
 			t.Fatal(err)
 		}
+		defer f.Value.Set(f.DefValue)
 	}
 	rapid.Check(t, func(rt *rapid.T) {
-		d := deployIn(t, t.TempDir(), testClock())
-		m := &model{t: rt, d: d, groups: []string{slugid.New().String(), slugid.New().String()}}
+		m := &model{t: rt, d: deployIn(t, t.TempDir(), testClock()), shared: []string{slugid.New().String(), slugid.New().String()},
+			groups: map[string]*modelGroup{}, quarantine: map[string]clock.Time{}}
 		defer func() {
 			m.d.store.Close()
 			m.d.store = nil
 		}()
-		step := func(f func(*rapid.T)) func(*rapid.T) {
-			return func(t *rapid.T) {
+		steps := map[string]func(*rapid.T){"": m.check}
+		for name, f := range map[string]func(*rapid.T){
+			"create": m.create, "create2": m.create, "createMany": m.createMany, "claim": m.claim, "claim2": m.claim,
+			"claimTask": m.claimTask, "reclaim": m.reclaim, "report": m.report, "report2": m.report, "cancel": m.cancel,
+			"rerun": m.rerun, "schedule": m.force, "priority": m.reprioritize, "groupPriority": m.reprioritizeGroup,
+			"seal": m.seal, "cancelGroup": m.cancelGroup, "quarantine": m.setQuarantine, "pass": m.pass, "pass2": m.pass,
+			"sweep": m.sweep, "crash": m.crash,
+		} {
+			steps[name] = func(t *rapid.T) {
 				m.t = t
 				f(t)
 			}
 		}
-		rt.Repeat(map[string]func(*rapid.T){
-			"create": step(m.create), "create2": step(m.create), "claim": step(m.claim), "claim2": step(m.claim),
-			"reclaim": step(m.reclaim), "report": step(m.report), "report2": step(m.report), "cancel": step(m.cancel),
-			"rerun": step(m.rerun), "schedule": step(m.force), "priority": step(m.reprioritize), "pass": step(m.pass),
-			"restart": step(m.restart), "": m.check,
-		})
+		rt.Repeat(steps)
 	})
 }
