@@ -216,6 +216,16 @@ func TestAllocations(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+	check("create 100 in one call", 100*45, func() {
+		call := &creations{audit: noAudit}
+		for range 100 {
+			call.items = append(call.items, d.creation(body, slugid.ID{}))
+		}
+		call.items = inOrder(call.items)
+		if err := d.queue.creates.Do(ctx, call); err != nil || call.items[99].refusal != nil {
+			t.Fatal(err, call.items[99].refusal)
+		}
+	})
 }
 
 // cpuTime is what this process has used.
