@@ -96,6 +96,26 @@ func TestExpireUnfinished(t *testing.T) {
 	}
 }
 
+// A URL to upload by outlives the end of the upload, but not the object.
+func TestExpireFinished(t *testing.T) {
+	d := deploy(t)
+	u := d.upload("x")
+	u.with["expires"] = d.clock.Now().Add(time.Minute).String()
+	url := u.create(with{"proposedUploadMethods": byPut(1, "a/b")}).want(200).string("uploadMethod", "putUrl", "url")
+	u.finish(nil).want(200)
+	d.clock.Advance(45 * time.Minute)
+	if got := d.expire(); got != "0 removed, 0 kept" {
+		t.Error(got)
+	}
+	if res := d.plain("PUT", url, "x", "Content-Type", "a/b"); res.StatusCode != 200 {
+		t.Error(res.StatusCode)
+	}
+	d.clock.Advance(time.Minute)
+	if got := d.expire(); got != "1 removed, 0 kept" || d.stored("x") {
+		t.Error(got)
+	}
+}
+
 // While data is being deleted nobody sees its object, nobody can take its name
 // or finish its upload, and what a crash or a failure leaves is removed by the
 // next run.

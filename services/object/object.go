@@ -5,13 +5,14 @@
 //
 // What it promises:
 //
-//   - An object is seen only after its upload was finished, and then its data
-//     is there: an upload that sent nothing cannot be finished.
+//   - An object is seen only after its upload was finished. Whether its data
+//     arrived is for its uploader to know, and for hashes to prove.
 //   - What was said of an object (project, expiration, hashes) is never
 //     changed by a later call; hashes may be added until it is finished.
 //   - Data is deleted before the row that knows of it, and nobody is led to it
 //     from the moment that begins. A crash in between leaves a row that nobody
-//     sees, and the next run goes on; data without a row does not remain.
+//     sees, and the next run goes on. The row stays for as long as a URL may
+//     take data, so that data without a row does not remain.
 //   - An upload that is not finished within a day is removed, and its name is
 //     free again.
 package object

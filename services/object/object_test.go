@@ -245,6 +245,18 @@ func TestDecode(t *testing.T) {
 	}
 }
 
+func TestFinishWithoutBackend(t *testing.T) {
+	d := deploy(t)
+	u := d.upload("x")
+	u.create(nil).want(200)
+	d.serve(func(c *Config) {
+		c.Backends = map[string]Backend{"new": {Blob: d.blobs, Prefix: "new/"}}
+		c.Map = []Rule{{BackendID: "new"}}
+	})
+	u.finish(with{"uploadId": slugid.Nice().String()}).want(409)
+	u.finish(nil).want(400, "NoMatchingBackend")
+}
+
 // As published, finishing does not look at the data.
 func TestFinishWithoutData(t *testing.T) {
 	d := deploy(t)

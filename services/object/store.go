@@ -37,7 +37,7 @@ var stmt = struct {
 	insert: store.SQL(`INSERT INTO objects (name, project_id, backend_id, expires, upload_id, upload_expires, hashes, due)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`),
 	setHashes: store.SQL(`UPDATE objects SET hashes = ? WHERE id = ?`),
-	finish:    store.SQL(`UPDATE objects SET hashes = ?, upload_id = NULL, upload_expires = NULL, due = expires WHERE id = ?`),
+	finish:    store.SQL(`UPDATE objects SET hashes = ?, upload_id = NULL, upload_expires = NULL, due = ? WHERE id = ?`),
 
 	expired: store.SQL(`SELECT id, name, backend_id, due FROM objects
 		WHERE (due, id) > (?, ?) AND due < ? ORDER BY due, id LIMIT ?`),

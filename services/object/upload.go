@@ -217,7 +217,7 @@ func (s *Service) finishUpload(c *api.Call, in *FinishUploadRequest) (any, error
 	}
 	var refusal error
 	err = s.store.Write(c.Context, func(tx *store.Tx) error {
-		refusal, err = finish(tx, name, in, id)
+		refusal, err = s.finish(tx, name, in, id)
 		if err == nil && refusal == nil {
 			c.Audit(tx)
 		}
@@ -254,12 +254,15 @@ func (o *object) mayFinish(in *FinishUploadRequest, id slugid.ID) error {
 	return nil
 }
 
-func finish(tx *store.Tx, name string, in *FinishUploadRequest, id slugid.ID) (refusal, err error) {
+func (s *Service) finish(tx *store.Tx, name string, in *FinishUploadRequest, id slugid.ID) (refusal, err error) {
 	o, refusal, err := load(tx, name)
 	if err != nil || refusal != nil {
 		return refusal, err
 	}
 	if refusal := o.mayFinish(in, id); refusal != nil || o.uploadID == nil {
+		return refusal, nil
+	}
+	if _, refusal := s.backend(o); refusal != nil {
 		return refusal, nil
 	}
 	if _, refusal := o.addHashes(in.Hashes); refusal != nil {
@@ -269,6 +272,8 @@ func finish(tx *store.Tx, name string, in *FinishUploadRequest, id slugid.ID) (r
 	if err != nil {
 		return nil, err
 	}
-	_, err = tx.Exec(stmt.finish, hashes, o.row)
+	// A URL that was given out just now takes data for as long as this.
+	due := max(o.expires, tx.Now().Add(putValid+putGrace))
+	_, err = tx.Exec(stmt.finish, hashes, due, o.row)
 	return nil, err
 }

@@ -25,7 +25,7 @@ test('upload and download, public and private', async () => {
   await upload(client, taskId, 'public/hello.txt', 'hello', expires);
   await upload(client, taskId, 'private/hello.txt', 'secret', expires);
   const url = anonymous.buildUrl(anonymous.getArtifact, taskId, 0, 'public/hello.txt');
-  const r = await fetch(url);
+  const r = await fetch(url, { headers: { origin: 'https://example.com' } }) // as from a page;
   assert.equal(r.status, 200);
   assert.equal(await r.text(), 'hello');
   assert.equal(r.headers.get('content-type'), 'text/plain');

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"taskcluster/internal/testenv"
 	"taskcluster/test/harness"
 )
 
@@ -29,6 +30,22 @@ func TestJavaScriptClient(t *testing.T) {
 	env := append(server.Env(), "CONFORMANCE_CALLED="+called)
 	harness.Passthrough(t, ".", env, "node", append([]string{"--test", "--test-reporter=spec"}, files...)...)
 	checkCalled(t, server.RootURL, called)
+	if t.Failed() {
+		t.Log(server.Log())
+	}
+}
+
+// TestBucket runs what is about artifacts and objects once more, against a
+// server that keeps them in a bucket of S3.
+func TestBucket(t *testing.T) {
+	install(t)
+	s3 := testenv.S3(t)
+	t.Setenv("S3_SECRET", s3.SecretAccessKey)
+	server := harness.Start(t, harness.Binary(t), t.TempDir(), "--claim-timeout", "5s",
+		"--artifact-store", "s3", "--s3-endpoint", s3.Endpoint, "--s3-bucket", s3.Bucket, "--s3-path-style",
+		"--s3-access-key-id", s3.AccessKeyID, "--s3-secret-access-key", "env:S3_SECRET")
+	defer server.Stop()
+	harness.Passthrough(t, ".", server.Env(), "node", "--test", "--test-reporter=spec", "object.test.mjs", "artifacts.test.mjs")
 	if t.Failed() {
 		t.Log(server.Log())
 	}
