@@ -79,20 +79,6 @@ test('queue: an artifact that the object service keeps', async () => {
   assert.deepEqual(Buffer.concat(chunks), data);
 });
 
-test('queue: many tasks at once', async () => {
-  const own = await ownClient('queue');
-  const q = freshQueue();
-  const [first, second, bad] = [slugid(), slugid(), slugid()];
-  const { tasks } = await own.createTasks({ tasks: [
-    { taskId: second, task: taskDef(q, { dependencies: [first] }) },
-    { taskId: first, task: taskDef(q) },
-    { taskId: bad, task: taskDef(q, { dependencies: [slugid()] }) },
-  ] });
-  assert.deepEqual(tasks.map(t => [t.taskId, t.status?.state, t.error?.code]), [
-    [second, 'unscheduled', undefined], [first, 'pending', undefined], [bad, undefined, 'InputError'],
-  ]);
-});
-
 test('object: monitoring', async () => {
   assert.equal((await object.ping()).alive, true);
   await object.lbheartbeat();

@@ -42,6 +42,9 @@ var fixtures = map[string]func(*world) fixture{
 	"auth.expandScopes": func(*world) fixture {
 		return fixture{url: with(), body: object{"scopes": []string{"a:b", "assume:c:d"}}}
 	},
+	"auth.explainScopes": func(*world) fixture {
+		return fixture{body: object{"service": "queue", "method": "status", "params": object{"taskId": arguments["taskId"]}}}
+	},
 	"auth.authenticateHawk": func(*world) fixture {
 		return fixture{body: object{
 			"method": "get", "resource": "/", "host": "localhost", "port": 80, "sourceIp": "127.0.0.1",
@@ -163,6 +166,10 @@ var fixtures = map[string]func(*world) fixture{
 	},
 	"queue.quarantineWorker": func(*world) fixture {
 		return fixture{url: with(), body: object{"quarantineUntil": later(), "quarantineInfo": "why"}}
+	},
+	"queue.whyPending": func(w *world) fixture {
+		id, _ := w.task(object{"extra": object{"concurrency": object{"key": "some key", "limit": 1}}})
+		return fixture{url: with("taskId", id)}
 	},
 	"queue.getArtifact":       linkedArtifact,
 	"queue.getLatestArtifact": linkedArtifact,
