@@ -204,7 +204,7 @@ func (n *names) signedURL(s string) string {
 }
 
 // byKey are values that the property's name tells apart.
-var byKey = map[string]string{"accessToken": "TOKEN", "continuationToken": "PAGE", "uploadId": "UPLOAD", "token": "TOKEN"}
+var byKey = map[string]string{"accessToken": "TOKEN", "continuationToken": "PAGE", "uploadId": "UPLOAD", "token": "TOKEN", "sas": "SAS"}
 
 // json replaces values in a decoded JSON value by names.
 func (n *names) json(key string, v any) any {
