@@ -110,6 +110,9 @@ func testService() Service {
 			}), func(m *Method) { m.Query = Paging() }),
 			m("nothing", "DELETE", "/nothing", func(*Call) (any, error) { return nil, nil }),
 			m("boom", "GET", "/boom", func(*Call) (any, error) { return nil, errors.New("the password is hunter2") }),
+			m("text", "GET", "/text", func(*Call) (any, error) {
+				return &Response{Status: 303, Header: http.Header{"Location": {"https://example.com/"}}, Body: Text("See Other")}, nil
+			}),
 			m("panic", "GET", "/panic", func(*Call) (any, error) { panic("hunter2") }),
 			m("patient", "GET", "/patient", func(c *Call) (any, error) {
 				<-c.Context.Done()
@@ -570,4 +573,13 @@ func FuzzRequest(f *testing.F) {
 			t.Fatalf("%d %s", w.Code, w.Body)
 		}
 	})
+}
+
+// A redirect's body is for people.
+func TestText(t *testing.T) {
+	s, _ := newTestServer(t)
+	r := call(s, "GET", "/text", "")
+	if r.status != 303 || r.body != "See Other" || r.header.Get("Content-Type") != "text/plain; charset=utf-8" || r.header.Get("Location") != "https://example.com/" {
+		t.Errorf("%d %q %v", r.status, r.body, r.header)
+	}
 }

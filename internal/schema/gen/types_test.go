@@ -42,6 +42,7 @@ properties:
   tags: {$ref: 'part.json#/properties/tags'}
   runs: {type: array, items: {type: object, properties: {runId: {type: integer, maximum: 9}}, required: [runId]}}
   version: {enum: [1]}
+  open: {type: object, properties: {known: {type: string}}, additionalProperties: true}
 required: [name, runs, version]
 `)},
 		"v1/either.yml": {Data: []byte(`
@@ -63,7 +64,7 @@ oneOf:
 		"// All: Has one of each. type All struct { // What it is called. Name string `json:\"name\"` When clock.Time `json:\"when,omitempty\"`" +
 			" Count *int64 `json:\"count,omitempty\"` Small int `json:\"small\"` Extra json.RawMessage `json:\"extra,omitzero\"`" +
 			" Any json.RawMessage `json:\"any,omitzero\"` Part *Part `json:\"part,omitempty\"` Tags map[string]string `json:\"tags,omitzero\"`" +
-			" Runs []AllRun `json:\"runs\"` Version int `json:\"version\"` }",
+			" Runs []AllRun `json:\"runs\"` Version int `json:\"version\"` Open map[string]json.RawMessage `json:\"open,omitzero\"` }",
 		"type AllRun struct { RunID int `json:\"runId\"` }",
 		"type Part struct { Tags map[string]string `json:\"tags\"` }",
 		"type Either struct { Kind string `json:\"kind\"` X string `json:\"x,omitempty\"` Z json.RawMessage `json:\"z,omitzero\"` }",
