@@ -42,6 +42,12 @@ func ParseExt(ext string) (Ext, error) {
 	if err != nil {
 		return Ext{}, failed
 	}
+	const before, after = `{"certificate":`, `}`
+	if plain, ok := strings.CutPrefix(string(text), before); ok {
+		if rest, ok := issued(plain, nil); ok && rest == after {
+			return Ext{Certificate: text[len(before) : len(text)-len(after)], HasCertificate: true}, nil
+		}
+	}
 	object, ok := parseObject(text)
 	if !ok {
 		return Ext{}, failed
@@ -122,6 +128,15 @@ func certificateError(problem string) error {
 
 // ParseCertificate reads Ext.Certificate and checks its form; errors are *Error.
 func ParseCertificate(raw json.RawMessage) (Certificate, error) {
+	var c Certificate
+	if rest, ok := issued(string(raw), &c); ok && rest == "" {
+		return c, nil
+	}
+	return parseCertificate(raw)
+}
+
+// parseCertificate reads a certificate that may be written in any way.
+func parseCertificate(raw json.RawMessage) (Certificate, error) {
 	var c Certificate
 	fail := func(problem string) (Certificate, error) { return Certificate{}, certificateError(problem) }
 
