@@ -71,7 +71,12 @@ func (m *model) draft(t *rapid.T, among []*modelTask) (task *modelTask, body wit
 		}
 	}
 	provisioner, workerType := splitQueue(task.queue)
-	body = m.d.definition(with{"provisionerId": provisioner, "workerType": workerType, "priority": task.priority.String(),
+	extra := with{}
+	if rapid.IntRange(0, 2).Draw(t, "keyed") == 0 {
+		task.key, task.limit = rapid.SampledFrom([]string{"a", "b"}).Draw(t, "key"), rapid.IntRange(1, 2).Draw(t, "limit")
+		extra["concurrency"] = with{"key": task.key, "limit": task.limit}
+	}
+	body = m.d.definition(with{"extra": extra, "provisionerId": provisioner, "workerType": workerType, "priority": task.priority.String(),
 		"retries": task.retries, "taskGroupId": task.group, "deadline": task.deadline.String(), "expires": task.expires.String(),
 		"requires": map[bool]string{true: "all-resolved", false: "all-completed"}[task.allResolved], "dependencies": deps})
 	g := m.groups[task.group]
@@ -147,7 +152,19 @@ func (m *model) worker(t *rapid.T) string {
 	return fmt.Sprint("w", rapid.IntRange(0, 2).Draw(t, "worker"))
 }
 
-// claim takes the best runs of all that are pending.
+// admits tells whether the limit of a task allows one more live run of its key.
+func (m *model) admits(task *modelTask) bool {
+	live := 0
+	for _, other := range m.tasks {
+		if other.key == task.key && other.state() == "running" {
+			live++
+		}
+	}
+	return task.key == "" || live < task.limit
+}
+
+// claim takes the best runs of all that are pending, apart from those whose
+// concurrency key has no room.
 func (m *model) claim(t *rapid.T) {
 	queue := rapid.SampledFrom([]string{testQueue, "prov/other"}).Draw(t, "queue")
 	var order []*modelTask
@@ -156,7 +173,7 @@ func (m *model) claim(t *rapid.T) {
 			order = append(order, task)
 		}
 	}
-	if len(order) == 0 {
+	if !slices.ContainsFunc(order, m.admits) {
 		t.Skip("nothing is pending")
 	}
 	slices.SortStableFunc(order, func(a, b *modelTask) int {
@@ -173,14 +190,18 @@ func (m *model) claim(t *rapid.T) {
 	}
 	a := m.post("/claim-work/"+queue, body)
 	m.expect(a, true)
-	if got, want := a.len("tasks"), min(n, len(order)); got != want {
-		t.Fatalf("%d claims, want %d", got, want)
+	var got, want []string
+	for i := range a.len("tasks") {
+		got = append(got, a.string("tasks", i, "status", "taskId"))
 	}
-	for i, task := range order[:min(n, len(order))] {
-		if got := a.string("tasks", i, "status", "taskId"); got != task.id {
-			t.Fatalf("claim %d is %s, want %s", i, got, task.id)
+	for _, task := range order {
+		if len(want) < n && m.admits(task) {
+			want = append(want, task.id)
+			m.claimed(task, worker)
 		}
-		m.claimed(task, worker)
+	}
+	if !slices.Equal(got, want) {
+		t.Fatalf("claimed %v, want %v", got, want)
 	}
 }
 
@@ -198,7 +219,7 @@ func (m *model) claimTask(t *rapid.T) {
 	}
 	worker := m.worker(t)
 	mine := task.state() == "running" && task.last().worker == worker
-	ok := task.deadline > m.now() && m.quarantine[task.queue+worker] <= m.now() && (task.state() == "pending" || mine)
+	ok := task.deadline > m.now() && m.quarantine[task.queue+worker] <= m.now() && (task.state() == "pending" && m.admits(task) || mine)
 	m.expect(m.post(fmt.Sprintf("/task/%s/runs/%d/claim", task.id, len(task.runs)-1), with{"workerGroup": "wg", "workerId": worker}), ok)
 	switch {
 	case ok && mine:

@@ -30,6 +30,8 @@ type modelTask struct {
 	id          string
 	number      int // order of creation
 	queue       string
+	key         string // of its concurrency limit, or empty
+	limit       int
 	priority    priority
 	retries     int
 	left        int
@@ -186,13 +188,18 @@ func (m *model) check(t *rapid.T) {
 }
 
 func TestModel(t *testing.T) {
-	// Fewer runs than rapid's default unless the command line says otherwise.
-	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
-		n := map[string]string{store.SQLite: "25", store.Postgres: "5"}[storetest.Dialect()]
-		if err := f.Value.Set(n); err != nil {
-			t.Fatal(err)
+	// Fewer but longer runs than rapid's default, unless the command line says otherwise.
+	few := map[string]string{"rapid.checks": "10", "rapid.steps": "80"}
+	if storetest.Dialect() == store.Postgres {
+		few = map[string]string{"rapid.checks": "2", "rapid.steps": "60"}
+	}
+	for name, n := range few {
+		if f := flag.Lookup(name); f.Value.String() == f.DefValue {
+			if err := f.Value.Set(n); err != nil {
+				t.Fatal(err)
+			}
+			defer f.Value.Set(f.DefValue)
 		}
-		defer f.Value.Set(f.DefValue)
 	}
 	rapid.Check(t, func(rt *rapid.T) {
 		m := &model{t: rt, d: deployIn(t, t.TempDir(), testClock()), shared: []string{slugid.New().String(), slugid.New().String()},
