@@ -7,4 +7,4 @@ import (
 	"taskcluster/internal/store/storetest"
 )
 
-func TestMain(m *testing.M) { os.Exit(storetest.Main(m, "")) }
+func TestMain(m *testing.M) { os.Exit(storetest.Main(m, "^TestDatesOfAnEngine$")) }

@@ -13,7 +13,7 @@ import (
 func (c *conn) outcome(xid string, pid uint32) error {
 	e := c.engine
 	e.log.Warn("the connection to the database was lost during a commit; its outcome is asked for", "transaction", xid)
-	deadline := time.Now().Add(Patience)
+	deadline := time.Now().Add(e.patience)
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		status, err := c.status(xid, pid)
 		switch {

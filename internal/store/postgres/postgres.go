@@ -51,12 +51,13 @@ func Open(ctx context.Context, url string, opts store.Options) (*store.Store, er
 
 // engine implements store.Engine.
 type engine struct {
-	config  *pgconn.Config
-	log     *slog.Logger
-	writer  *conn
-	readers []*conn
-	free    chan *conn // readers that nobody uses
-	closed  chan struct{}
+	config   *pgconn.Config
+	log      *slog.Logger
+	patience time.Duration
+	writer   *conn
+	readers  []*conn
+	free     chan *conn // readers that nobody uses
+	closed   chan struct{}
 }
 
 func open(ctx context.Context, url string, opts store.Options) (*engine, error) {
@@ -77,7 +78,7 @@ func open(ctx context.Context, url string, opts store.Options) (*engine, error) 
 	}
 	config.RuntimeParams["client_encoding"] = "UTF8"
 
-	e := &engine{config: config, log: opts.Log, closed: make(chan struct{})}
+	e := &engine{config: config, log: opts.Log, patience: Patience, closed: make(chan struct{})}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}

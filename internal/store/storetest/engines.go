@@ -24,13 +24,16 @@ import (
 // once more on a real PostgreSQL, which starts when the first of them opens a
 // store. A service's tests need nothing but
 //
-//	func TestMain(m *testing.M) { os.Exit(storetest.Main(m, "^Test(Cost|Parse)")) }
+//	func TestMain(m *testing.M) { os.Exit(storetest.Main(m, "^TestParse")) }
 //
 // and a harness that opens its store with Open, or with OpenIn when a test
 // opens the same data again. Whatever test is added to the package then holds
-// on both. Tests whose name matches onlySQLite run once: those that open no
-// store, and those that count what only one engine does. So do benchmarks,
-// fuzzing, and tests under a profiler.
+// on both, and finds out by Dialect where it must know.
+//
+// Tests whose name matches onlySQLite, which may be empty, run once: those that
+// take long and open no store. So do those with Alloc, Memory, Cost, Plans,
+// Statements or Reference in their name, which are about one engine or none, and
+// fuzzing, benchmarks and profiled tests.
 //
 // `go test -run TestX` runs TestX on both. A test that fails on PostgreSQL says
 // so, and stands below the line "on PostgreSQL".
@@ -43,12 +46,13 @@ func Main(m *testing.M, onlySQLite string) int {
 		}
 	}
 	skip := flag.Lookup("test.skip").Value
-	if given := skip.String(); given != "" && onlySQLite != "" {
-		onlySQLite = given + "|" + onlySQLite
-	} else if given != "" {
-		onlySQLite = given
+	patterns := "^(Fuzz|Test.*(Alloc|Memory|Cost|Plans|Statements|Reference))"
+	for _, more := range []string{onlySQLite, skip.String()} {
+		if more != "" {
+			patterns += "|" + more
+		}
 	}
-	if err := skip.Set(onlySQLite); err != nil {
+	if err := skip.Set(patterns); err != nil {
 		panic(err) // a flag of type string
 	}
 	fmt.Println("on PostgreSQL")
