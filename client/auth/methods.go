@@ -527,6 +527,290 @@ func (c *Client) SignedCurrentScopesURL(ctx context.Context, lifetime time.Durat
 	return c.service.SignedURL(ctx, "/scopes/current", "", lifetime)
 }
 
+// AWSS3CredentialsQuery are the options of AWSS3Credentials. Empty ones are not sent.
+type AWSS3CredentialsQuery struct {
+	Format string
+}
+
+func (q AWSS3CredentialsQuery) encode() string {
+	return client.Query("format", q.Format)
+}
+
+// AWSS3Credentials calls awsS3Credentials: GET /aws/s3/<level>/<bucket>/<prefix>.
+//
+// Answers with AWS credentials that last an hour and are good for the objects
+// of a bucket whose names begin with `prefix`: for getting and listing them
+// and, if `level` is `read-write`, for putting and deleting them. The prefix
+// must not begin with a slash. It is compared with names as it is; if it is to
+// stand for a directory, end it with a slash.
+//
+// With `format=iam-role-compat` the answer has the form that the metadata
+// service of EC2 gives to the AWS libraries.
+func (c *Client) AWSS3Credentials(ctx context.Context, level, bucket, prefix string, q AWSS3CredentialsQuery) (*AWSS3CredentialsResponse, error) {
+	var out AWSS3CredentialsResponse
+	if err := c.service.Do(ctx, client.Call{Name: "awsS3Credentials", Verb: "GET", Path: "/aws/s3/" + client.Escape(level) + "/" + client.Escape(bucket) + "/" + client.Escape(prefix), Query: q.encode(), Out: &out}); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// AWSS3CredentialsURL returns the URL of AWSS3Credentials.
+func (c *Client) AWSS3CredentialsURL(level, bucket, prefix string, q AWSS3CredentialsQuery) string {
+	return c.service.URL("/aws/s3/"+client.Escape(level)+"/"+client.Escape(bucket)+"/"+client.Escape(prefix), q.encode())
+}
+
+// SignedAWSS3CredentialsURL returns the URL of AWSS3Credentials for anyone to use until the lifetime is over.
+func (c *Client) SignedAWSS3CredentialsURL(ctx context.Context, level, bucket, prefix string, q AWSS3CredentialsQuery, lifetime time.Duration) (string, error) {
+	return c.service.SignedURL(ctx, "/aws/s3/"+client.Escape(level)+"/"+client.Escape(bucket)+"/"+client.Escape(prefix), q.encode(), lifetime)
+}
+
+// AzureAccounts calls azureAccounts: GET /azure/accounts.
+//
+// Lists the Azure storage accounts that this deployment gives access to.
+//
+// Deprecated: the API reference says so.
+func (c *Client) AzureAccounts(ctx context.Context) (*AzureAccountListResponse, error) {
+	var out AzureAccountListResponse
+	if err := c.service.Do(ctx, client.Call{Name: "azureAccounts", Verb: "GET", Path: "/azure/accounts", Out: &out}); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// AzureAccountsURL returns the URL of AzureAccounts.
+func (c *Client) AzureAccountsURL() string {
+	return c.service.URL("/azure/accounts", "")
+}
+
+// SignedAzureAccountsURL returns the URL of AzureAccounts for anyone to use until the lifetime is over.
+func (c *Client) SignedAzureAccountsURL(ctx context.Context, lifetime time.Duration) (string, error) {
+	return c.service.SignedURL(ctx, "/azure/accounts", "", lifetime)
+}
+
+// AzureTablesQuery are the options of AzureTables. Empty ones are not sent.
+type AzureTablesQuery struct {
+	ContinuationToken string
+}
+
+func (q AzureTablesQuery) encode() string {
+	return client.Query("continuationToken", q.ContinuationToken)
+}
+
+// AzureTables calls azureTables: GET /azure/<account>/tables.
+//
+// Lists the tables of an Azure storage account, in pages as Azure gives them.
+//
+// Deprecated: the API reference says so.
+func (c *Client) AzureTables(ctx context.Context, account string, q AzureTablesQuery) (*AzureTableListResponse, error) {
+	var out AzureTableListResponse
+	if err := c.service.Do(ctx, client.Call{Name: "azureTables", Verb: "GET", Path: "/azure/" + client.Escape(account) + "/tables", Query: q.encode(), Out: &out}); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// AzureTablesPages yields the pages of AzureTables, from the one that q names to the last.
+func (c *Client) AzureTablesPages(ctx context.Context, account string, q AzureTablesQuery) iter.Seq2[*AzureTableListResponse, error] {
+	return client.Pages(q.ContinuationToken, func(token string) (*AzureTableListResponse, error) {
+		q.ContinuationToken = token
+		return c.AzureTables(ctx, account, q)
+	}, func(page *AzureTableListResponse) string { return page.ContinuationToken })
+}
+
+// AzureTablesURL returns the URL of AzureTables.
+func (c *Client) AzureTablesURL(account string, q AzureTablesQuery) string {
+	return c.service.URL("/azure/"+client.Escape(account)+"/tables", q.encode())
+}
+
+// SignedAzureTablesURL returns the URL of AzureTables for anyone to use until the lifetime is over.
+func (c *Client) SignedAzureTablesURL(ctx context.Context, account string, q AzureTablesQuery, lifetime time.Duration) (string, error) {
+	return c.service.SignedURL(ctx, "/azure/"+client.Escape(account)+"/tables", q.encode(), lifetime)
+}
+
+// AzureTableSAS calls azureTableSAS: GET /azure/<account>/table/<table>/<level>.
+//
+// Answers with a signature that, as the query of URLs, lets its holder read a
+// table for 25 minutes and, if `level` is `read-write`, change its rows. Then
+// the table is made if it is missing.
+//
+// Deprecated: the API reference says so.
+func (c *Client) AzureTableSAS(ctx context.Context, account, table, level string) (*AzureTableAccessResponse, error) {
+	var out AzureTableAccessResponse
+	if err := c.service.Do(ctx, client.Call{Name: "azureTableSAS", Verb: "GET", Path: "/azure/" + client.Escape(account) + "/table/" + client.Escape(table) + "/" + client.Escape(level), Out: &out}); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// AzureTableSASURL returns the URL of AzureTableSAS.
+func (c *Client) AzureTableSASURL(account, table, level string) string {
+	return c.service.URL("/azure/"+client.Escape(account)+"/table/"+client.Escape(table)+"/"+client.Escape(level), "")
+}
+
+// SignedAzureTableSASURL returns the URL of AzureTableSAS for anyone to use until the lifetime is over.
+func (c *Client) SignedAzureTableSASURL(ctx context.Context, account, table, level string, lifetime time.Duration) (string, error) {
+	return c.service.SignedURL(ctx, "/azure/"+client.Escape(account)+"/table/"+client.Escape(table)+"/"+client.Escape(level), "", lifetime)
+}
+
+// AzureContainersQuery are the options of AzureContainers. Empty ones are not sent.
+type AzureContainersQuery struct {
+	ContinuationToken string
+}
+
+func (q AzureContainersQuery) encode() string {
+	return client.Query("continuationToken", q.ContinuationToken)
+}
+
+// AzureContainers calls azureContainers: GET /azure/<account>/containers.
+//
+// Lists the containers of an Azure storage account, in pages as Azure gives
+// them.
+//
+// Deprecated: the API reference says so.
+func (c *Client) AzureContainers(ctx context.Context, account string, q AzureContainersQuery) (*AzureContainerListResponse, error) {
+	var out AzureContainerListResponse
+	if err := c.service.Do(ctx, client.Call{Name: "azureContainers", Verb: "GET", Path: "/azure/" + client.Escape(account) + "/containers", Query: q.encode(), Out: &out}); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// AzureContainersPages yields the pages of AzureContainers, from the one that q names to the last.
+func (c *Client) AzureContainersPages(ctx context.Context, account string, q AzureContainersQuery) iter.Seq2[*AzureContainerListResponse, error] {
+	return client.Pages(q.ContinuationToken, func(token string) (*AzureContainerListResponse, error) {
+		q.ContinuationToken = token
+		return c.AzureContainers(ctx, account, q)
+	}, func(page *AzureContainerListResponse) string { return page.ContinuationToken })
+}
+
+// AzureContainersURL returns the URL of AzureContainers.
+func (c *Client) AzureContainersURL(account string, q AzureContainersQuery) string {
+	return c.service.URL("/azure/"+client.Escape(account)+"/containers", q.encode())
+}
+
+// SignedAzureContainersURL returns the URL of AzureContainers for anyone to use until the lifetime is over.
+func (c *Client) SignedAzureContainersURL(ctx context.Context, account string, q AzureContainersQuery, lifetime time.Duration) (string, error) {
+	return c.service.SignedURL(ctx, "/azure/"+client.Escape(account)+"/containers", q.encode(), lifetime)
+}
+
+// AzureContainerSAS calls azureContainerSAS: GET /azure/<account>/containers/<container>/<level>.
+//
+// Answers with a signature that, as the query of URLs, lets its holder read and
+// list the blobs of a container for 25 minutes and, if `level` is `read-write`,
+// change them. Then the container is made if it is missing.
+//
+// Deprecated: the API reference says so.
+func (c *Client) AzureContainerSAS(ctx context.Context, account, container, level string) (*AzureContainerResponse, error) {
+	var out AzureContainerResponse
+	if err := c.service.Do(ctx, client.Call{Name: "azureContainerSAS", Verb: "GET", Path: "/azure/" + client.Escape(account) + "/containers/" + client.Escape(container) + "/" + client.Escape(level), Out: &out}); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// AzureContainerSASURL returns the URL of AzureContainerSAS.
+func (c *Client) AzureContainerSASURL(account, container, level string) string {
+	return c.service.URL("/azure/"+client.Escape(account)+"/containers/"+client.Escape(container)+"/"+client.Escape(level), "")
+}
+
+// SignedAzureContainerSASURL returns the URL of AzureContainerSAS for anyone to use until the lifetime is over.
+func (c *Client) SignedAzureContainerSASURL(ctx context.Context, account, container, level string, lifetime time.Duration) (string, error) {
+	return c.service.SignedURL(ctx, "/azure/"+client.Escape(account)+"/containers/"+client.Escape(container)+"/"+client.Escape(level), "", lifetime)
+}
+
+// SentryDSN calls sentryDSN: GET /sentry/<project>/dsn.
+//
+// Answers with the addresses by which errors of a project are reported to
+// Sentry. They work for a day and more; ask again before they expire.
+func (c *Client) SentryDSN(ctx context.Context, project string) (*SentryDSNResponse, error) {
+	var out SentryDSNResponse
+	if err := c.service.Do(ctx, client.Call{Name: "sentryDSN", Verb: "GET", Path: "/sentry/" + client.Escape(project) + "/dsn", Out: &out}); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// SentryDSNURL returns the URL of SentryDSN.
+func (c *Client) SentryDSNURL(project string) string {
+	return c.service.URL("/sentry/"+client.Escape(project)+"/dsn", "")
+}
+
+// SignedSentryDSNURL returns the URL of SentryDSN for anyone to use until the lifetime is over.
+func (c *Client) SignedSentryDSNURL(ctx context.Context, project string, lifetime time.Duration) (string, error) {
+	return c.service.SignedURL(ctx, "/sentry/"+client.Escape(project)+"/dsn", "", lifetime)
+}
+
+// WebsocktunnelToken calls websocktunnelToken: GET /websocktunnel/<wstAudience>/<wstClient>.
+//
+// Answers with a token by which a worker connects to the websocktunnel service
+// under the name `wstClient`.
+func (c *Client) WebsocktunnelToken(ctx context.Context, wstAudience, wstClient string) (*WebsocktunnelTokenResponse, error) {
+	var out WebsocktunnelTokenResponse
+	if err := c.service.Do(ctx, client.Call{Name: "websocktunnelToken", Verb: "GET", Path: "/websocktunnel/" + client.Escape(wstAudience) + "/" + client.Escape(wstClient), Out: &out}); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// WebsocktunnelTokenURL returns the URL of WebsocktunnelToken.
+func (c *Client) WebsocktunnelTokenURL(wstAudience, wstClient string) string {
+	return c.service.URL("/websocktunnel/"+client.Escape(wstAudience)+"/"+client.Escape(wstClient), "")
+}
+
+// SignedWebsocktunnelTokenURL returns the URL of WebsocktunnelToken for anyone to use until the lifetime is over.
+func (c *Client) SignedWebsocktunnelTokenURL(ctx context.Context, wstAudience, wstClient string, lifetime time.Duration) (string, error) {
+	return c.service.SignedURL(ctx, "/websocktunnel/"+client.Escape(wstAudience)+"/"+client.Escape(wstClient), "", lifetime)
+}
+
+// GCPCredentials calls gcpCredentials: GET /gcp/credentials/<projectId>/<serviceAccount>.
+//
+// Answers with an access token of a Google service account, named by its mail
+// address, that lasts an hour. The deployment decides for which accounts of
+// which project there are tokens.
+func (c *Client) GCPCredentials(ctx context.Context, projectID, serviceAccount string) (*GCPCredentialsResponse, error) {
+	var out GCPCredentialsResponse
+	if err := c.service.Do(ctx, client.Call{Name: "gcpCredentials", Verb: "GET", Path: "/gcp/credentials/" + client.Escape(projectID) + "/" + client.Escape(serviceAccount), Out: &out}); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// GCPCredentialsURL returns the URL of GCPCredentials.
+func (c *Client) GCPCredentialsURL(projectID, serviceAccount string) string {
+	return c.service.URL("/gcp/credentials/"+client.Escape(projectID)+"/"+client.Escape(serviceAccount), "")
+}
+
+// SignedGCPCredentialsURL returns the URL of GCPCredentials for anyone to use until the lifetime is over.
+func (c *Client) SignedGCPCredentialsURL(ctx context.Context, projectID, serviceAccount string, lifetime time.Duration) (string, error) {
+	return c.service.SignedURL(ctx, "/gcp/credentials/"+client.Escape(projectID)+"/"+client.Escape(serviceAccount), "", lifetime)
+}
+
+// GithubRepoToken calls githubRepoToken: POST /github/<appName>/<owner>/repo-token.
+//
+// Answers with a token of a GitHub app that is good for the given repositories
+// of an owner and has the given permissions, no more of either. The app must be
+// installed there.
+//
+// The caller needs a scope for each permission on each repository, with the
+// very level that is asked for: `write` does not include `read`. In scopes,
+// owner and repositories are in lower case.
+//
+// It is experimental: it may change.
+func (c *Client) GithubRepoToken(ctx context.Context, appName, owner string, in *GithubRepoTokenRequest) (*GithubTokenResponse, error) {
+	if in != nil {
+		fixed := *in // null is not a list
+		if fixed.Repositories == nil {
+			fixed.Repositories = []string{}
+		}
+		in = &fixed
+	}
+	var out GithubTokenResponse
+	if err := c.service.Do(ctx, client.Call{Name: "githubRepoToken", Verb: "POST", Path: "/github/" + client.Escape(appName) + "/" + client.Escape(owner) + "/repo-token", In: in, Out: &out}); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
 // AuthenticateHawk calls authenticateHawk: POST /authenticate-hawk.
 //
 // Tells a service who signed the request that it got, and what the sender may

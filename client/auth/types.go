@@ -9,6 +9,43 @@ import (
 	"taskcluster/client"
 )
 
+// AWSS3CredentialsResponse is schemas/auth/v1/aws-s3-credentials-response.json.
+//
+// Temporary credentials for a part of an S3 bucket.
+type AWSS3CredentialsResponse struct {
+	// The credentials, under the names that the AWS libraries use.
+	Credentials AWSS3CredentialsResponseCredentials `json:"credentials"`
+	// When the credentials stop working.
+	Expires client.Time `json:"expires"`
+}
+
+// AWSS3CredentialsResponseCredentials is schemas/auth/v1/aws-s3-credentials-response.json#/properties/credentials.
+//
+// The credentials, under the names that the AWS libraries use.
+type AWSS3CredentialsResponseCredentials struct {
+	// Access key.
+	AccessKeyID string `json:"accessKeyId"`
+	// Secret of the access key.
+	SecretAccessKey string `json:"secretAccessKey"`
+	// Token to send along with each request.
+	SessionToken string `json:"sessionToken"`
+}
+
+// String hides the secret.
+func (AWSS3CredentialsResponseCredentials) String() string {
+	return "auth.AWSS3CredentialsResponseCredentials{redacted}"
+}
+
+// GoString hides the secret.
+func (AWSS3CredentialsResponseCredentials) GoString() string {
+	return "auth.AWSS3CredentialsResponseCredentials{redacted}"
+}
+
+// LogValue hides the secret.
+func (AWSS3CredentialsResponseCredentials) LogValue() slog.Value {
+	return slog.StringValue("auth.AWSS3CredentialsResponseCredentials{redacted}")
+}
+
 // AuthenticateHawkRequest is schemas/auth/v1/authenticate-hawk-request.json.
 //
 // What is needed of a request to check its signature.
@@ -53,6 +90,78 @@ type AuthenticateHawkResponse struct {
 	// What came of it.
 	// One of: "auth-success", "auth-failed", "no-auth".
 	Status string `json:"status"`
+}
+
+// AzureAccountListResponse is schemas/auth/v1/azure-account-list-response.json.
+//
+// Storage accounts that signatures can be had for.
+type AzureAccountListResponse struct {
+	// Names of the accounts.
+	Accounts []string `json:"accounts"`
+}
+
+// AzureContainerListResponse is schemas/auth/v1/azure-container-list-response.json.
+//
+// A page of the containers of a storage account.
+type AzureContainerListResponse struct {
+	// Names of the containers.
+	Containers []string `json:"containers"`
+	// Present when there is more. Give it back as the query parameter
+	// `continuationToken` to read the next page.
+	ContinuationToken string `json:"continuationToken,omitempty"`
+}
+
+// AzureContainerResponse is schemas/auth/v1/azure-container-response.json.
+//
+// A shared access signature for a container.
+type AzureContainerResponse struct {
+	// When the signature stops working.
+	Expiry client.Time `json:"expiry"`
+	// Signature that goes to the end of a URL.
+	SAS string `json:"sas"`
+}
+
+// String hides the secret.
+func (AzureContainerResponse) String() string { return "auth.AzureContainerResponse{redacted}" }
+
+// GoString hides the secret.
+func (AzureContainerResponse) GoString() string { return "auth.AzureContainerResponse{redacted}" }
+
+// LogValue hides the secret.
+func (AzureContainerResponse) LogValue() slog.Value {
+	return slog.StringValue("auth.AzureContainerResponse{redacted}")
+}
+
+// AzureTableAccessResponse is schemas/auth/v1/azure-table-access-response.json.
+//
+// A shared access signature for a table.
+type AzureTableAccessResponse struct {
+	// When the signature stops working.
+	Expiry client.Time `json:"expiry"`
+	// Signature that goes to the end of a URL.
+	SAS string `json:"sas"`
+}
+
+// String hides the secret.
+func (AzureTableAccessResponse) String() string { return "auth.AzureTableAccessResponse{redacted}" }
+
+// GoString hides the secret.
+func (AzureTableAccessResponse) GoString() string { return "auth.AzureTableAccessResponse{redacted}" }
+
+// LogValue hides the secret.
+func (AzureTableAccessResponse) LogValue() slog.Value {
+	return slog.StringValue("auth.AzureTableAccessResponse{redacted}")
+}
+
+// AzureTableListResponse is schemas/auth/v1/azure-table-list-response.json.
+//
+// A page of the tables of a storage account.
+type AzureTableListResponse struct {
+	// Present when there is more. Give it back as the query parameter
+	// `continuationToken` to read the next page.
+	ContinuationToken string `json:"continuationToken,omitempty"`
+	// Names of the tables.
+	Tables []string `json:"tables"`
 }
 
 // ClientMessage is schemas/auth/v1/client-message.json.
@@ -131,6 +240,27 @@ type CreateRoleRequest struct {
 	Scopes []string `json:"scopes"`
 }
 
+// GCPCredentialsResponse is schemas/auth/v1/gcp-credentials-response.json.
+//
+// Temporary credentials of a service account.
+type GCPCredentialsResponse struct {
+	// OAuth token of the service account.
+	AccessToken string `json:"accessToken"`
+	// When the token stops working.
+	ExpireTime client.Time `json:"expireTime"`
+}
+
+// String hides the secret.
+func (GCPCredentialsResponse) String() string { return "auth.GCPCredentialsResponse{redacted}" }
+
+// GoString hides the secret.
+func (GCPCredentialsResponse) GoString() string { return "auth.GCPCredentialsResponse{redacted}" }
+
+// LogValue hides the secret.
+func (GCPCredentialsResponse) LogValue() slog.Value {
+	return slog.StringValue("auth.GCPCredentialsResponse{redacted}")
+}
+
 // GetClientResponse is schemas/auth/v1/get-client-response.json.
 //
 // What is known of a client, apart from its secret.
@@ -203,6 +333,99 @@ type GetRoleResponse struct {
 	Scopes []string `json:"scopes"`
 }
 
+// GithubRepoTokenRequest is schemas/auth/v1/github-repo-token-request.json.
+//
+// The token that is wanted.
+type GithubRepoTokenRequest struct {
+	// What the token is to allow. The names are those of GitHub’s permissions.
+	Permissions GithubRepoTokenRequestPermissions `json:"permissions"`
+	// Names of the owner’s repositories that the token is to be good for.
+	Repositories []string `json:"repositories"`
+}
+
+// GithubRepoTokenRequestPermissions is schemas/auth/v1/github-repo-token-request.json#/properties/permissions.
+//
+// What the token is to allow. The names are those of GitHub’s permissions.
+type GithubRepoTokenRequestPermissions struct {
+	// One of: "read", "write".
+	Actions string `json:"actions,omitempty"`
+	// One of: "read", "write".
+	Administration string `json:"administration,omitempty"`
+	// One of: "read", "write".
+	ArtifactMetadata string `json:"artifact_metadata,omitempty"`
+	// One of: "read", "write".
+	Attestations string `json:"attestations,omitempty"`
+	// One of: "read", "write".
+	Checks string `json:"checks,omitempty"`
+	// One of: "read", "write".
+	CodeQuality string `json:"code_quality,omitempty"`
+	// One of: "read", "write".
+	Codespaces string `json:"codespaces,omitempty"`
+	// One of: "read", "write".
+	Contents string `json:"contents,omitempty"`
+	// One of: "read", "write".
+	DependabotSecrets string `json:"dependabot_secrets,omitempty"`
+	// One of: "read", "write".
+	Deployments string `json:"deployments,omitempty"`
+	// One of: "read", "write".
+	Discussions string `json:"discussions,omitempty"`
+	// One of: "read", "write".
+	Environments string `json:"environments,omitempty"`
+	// One of: "read", "write".
+	Issues string `json:"issues,omitempty"`
+	// One of: "read", "write".
+	MergeQueues string `json:"merge_queues,omitempty"`
+	// One of: "read", "write".
+	Metadata string `json:"metadata,omitempty"`
+	// One of: "read", "write".
+	Packages string `json:"packages,omitempty"`
+	// One of: "read", "write".
+	Pages string `json:"pages,omitempty"`
+	// One of: "read", "write".
+	PullRequests string `json:"pull_requests,omitempty"`
+	// One of: "read", "write".
+	RepositoryCustomProperties string `json:"repository_custom_properties,omitempty"`
+	// One of: "read", "write".
+	RepositoryHooks string `json:"repository_hooks,omitempty"`
+	// One of: "read", "write", "admin".
+	RepositoryProjects string `json:"repository_projects,omitempty"`
+	// One of: "read", "write".
+	SecretScanningAlerts string `json:"secret_scanning_alerts,omitempty"`
+	// One of: "read", "write".
+	Secrets string `json:"secrets,omitempty"`
+	// One of: "read", "write".
+	SecurityEvents string `json:"security_events,omitempty"`
+	// One of: "read", "write".
+	SingleFile string `json:"single_file,omitempty"`
+	// One of: "read", "write".
+	Statuses string `json:"statuses,omitempty"`
+	// One of: "read", "write".
+	VulnerabilityAlerts string `json:"vulnerability_alerts,omitempty"`
+	// One of: "write".
+	Workflows string `json:"workflows,omitempty"`
+}
+
+// GithubTokenResponse is schemas/auth/v1/github-token-response.json.
+//
+// A token that works for a while.
+type GithubTokenResponse struct {
+	// When the token stops working.
+	Expires client.Time `json:"expires"`
+	// The token, to be sent as GitHub asks for it.
+	Token string `json:"token"`
+}
+
+// String hides the secret.
+func (GithubTokenResponse) String() string { return "auth.GithubTokenResponse{redacted}" }
+
+// GoString hides the secret.
+func (GithubTokenResponse) GoString() string { return "auth.GithubTokenResponse{redacted}" }
+
+// LogValue hides the secret.
+func (GithubTokenResponse) LogValue() slog.Value {
+	return slog.StringValue("auth.GithubTokenResponse{redacted}")
+}
+
 // ListClientsResponse is schemas/auth/v1/list-clients-response.json.
 //
 // A page of clients.
@@ -260,6 +483,39 @@ type Scopeset struct {
 	Scopes []string `json:"scopes"`
 }
 
+// SentryDSNResponse is schemas/auth/v1/sentry-dsn-response.json.
+//
+// Where a project may report its errors.
+type SentryDSNResponse struct {
+	// Addresses to report to.
+	DSN SentryDSNResponseDSN `json:"dsn"`
+	// When the addresses stop working.
+	Expires client.Time `json:"expires"`
+	// Name of the project.
+	Project string `json:"project"`
+}
+
+// SentryDSNResponseDSN is schemas/auth/v1/sentry-dsn-response.json#/properties/dsn.
+//
+// Addresses to report to.
+type SentryDSNResponseDSN struct {
+	// Address without a secret, for web pages.
+	Public string `json:"public"`
+	// Address with a secret, for servers.
+	Secret string `json:"secret"`
+}
+
+// String hides the secret.
+func (SentryDSNResponseDSN) String() string { return "auth.SentryDSNResponseDSN{redacted}" }
+
+// GoString hides the secret.
+func (SentryDSNResponseDSN) GoString() string { return "auth.SentryDSNResponseDSN{redacted}" }
+
+// LogValue hides the secret.
+func (SentryDSNResponseDSN) LogValue() slog.Value {
+	return slog.StringValue("auth.SentryDSNResponseDSN{redacted}")
+}
+
 // TestAuthenticateRequest is schemas/auth/v1/test-authenticate-request.json.
 //
 // What the test is to assume.
@@ -278,4 +534,31 @@ type TestAuthenticateResponse struct {
 	ClientID string `json:"clientId"`
 	// What it may do.
 	Scopes []string `json:"scopes"`
+}
+
+// WebsocktunnelTokenResponse is schemas/auth/v1/websocktunnel-token-response.json.
+//
+// Token to serve through a tunnel.
+type WebsocktunnelTokenResponse struct {
+	// When the token stops working.
+	Expires client.Time `json:"expires"`
+	// The token, a JWT.
+	Token string `json:"token"`
+	// Tunnel that the token is good for.
+	WstAudience string `json:"wstAudience"`
+	// Client that the token is good for.
+	WstClient string `json:"wstClient"`
+}
+
+// String hides the secret.
+func (WebsocktunnelTokenResponse) String() string { return "auth.WebsocktunnelTokenResponse{redacted}" }
+
+// GoString hides the secret.
+func (WebsocktunnelTokenResponse) GoString() string {
+	return "auth.WebsocktunnelTokenResponse{redacted}"
+}
+
+// LogValue hides the secret.
+func (WebsocktunnelTokenResponse) LogValue() slog.Value {
+	return slog.StringValue("auth.WebsocktunnelTokenResponse{redacted}")
 }

@@ -29,6 +29,7 @@ import (
 	"taskcluster/internal/store"
 	"taskcluster/internal/store/sqlite"
 	"taskcluster/services/auth"
+	"taskcluster/services/auth/broker"
 	"taskcluster/services/object"
 	"taskcluster/services/purgecache"
 	"taskcluster/services/queue"
@@ -107,8 +108,13 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 
 	a.auth, err = auth.New(auth.Config{
 		Store: a.store, Log: a.events, Keys: keys, Logger: log,
-		StaticClients: staticClients(keys, a.token),
-		Alone:         true, // SQLite belongs to one process
+		StaticClients:       staticClients(keys, a.token),
+		WebsocktunnelSecret: inClear(settings.Websocktunnel),
+		Brokers: broker.Settings{
+			AWS: inClear(settings.AWSBuckets), Azure: inClear(settings.AzureAccounts), GCP: inClear(settings.GCPProjects),
+			Sentry: inClear(settings.Sentry), GitHub: inClear(settings.GitHubApps),
+		},
+		Alone: true, // SQLite belongs to one process
 	})
 	if err != nil {
 		return nil, err

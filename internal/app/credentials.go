@@ -131,3 +131,11 @@ func staticClients(keys *keyring.Keyring, rootToken config.Secret) []auth.Static
 		Scopes:      []string{"queue:claim-work:local/*", "queue:worker-id:local/*"},
 	})
 }
+
+// inClear is a secret as it is, "" if it is not set.
+func inClear(s *config.Secret) string {
+	if s == nil {
+		return ""
+	}
+	return string(*s)
+}

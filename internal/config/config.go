@@ -54,6 +54,12 @@ type Settings struct {
 	ObjectMap       *string        `name:"object-backend-map" placeholder:"JSON" help:"Which objects belong to which backend, as JSON; see docs/artifacts.md (default: all to the artifact store)."`
 	ObjectCDN       *string        `name:"object-middleware" placeholder:"JSON" help:"What answers downloads of objects in place of their backend, as JSON; see docs/artifacts.md."`
 	EventRetention  *time.Duration `name:"event-retention" fallback:"24h" placeholder:"DURATION" help:"How long published events are kept for those who read them later."`
+	Websocktunnel   *Secret        `name:"websocktunnel-secret" secret:"true" placeholder:"SECRET" help:"Secret shared with the websocktunnel service. file:PATH and env:NAME are read from there, here and in what follows."`
+	AWSBuckets      *Secret        `name:"aws-credentials-allowed-buckets" secret:"true" placeholder:"JSON" help:"IAM users and the S3 buckets of which they hand on access; see docs/credentials.md."`
+	AzureAccounts   *Secret        `name:"azure-accounts" secret:"true" placeholder:"JSON" help:"Azure storage accounts and their keys; see docs/credentials.md."`
+	GCPProjects     *Secret        `name:"gcp-credentials-allowed-projects" secret:"true" placeholder:"JSON" help:"Google Cloud project, key file and service accounts of which tokens are handed out; see docs/credentials.md."`
+	Sentry          *Secret        `name:"sentry" secret:"true" placeholder:"JSON" help:"Sentry organization and token to make keys of its projects with; see docs/credentials.md."`
+	GitHubApps      *Secret        `name:"github-apps" secret:"true" placeholder:"JSON" help:"GitHub apps of which tokens are handed out; see docs/credentials.md."`
 	TrustProxy      *bool          `name:"trust-proxy" fallback:"false" help:"Believe X-Forwarded-For from the proxy in front."`
 	ForceSSL        *bool          `name:"force-ssl" fallback:"false" help:"Redirect plain http to https, as the proxy in front tells by X-Forwarded-Proto."`
 	LogLevel        *string        `name:"log-level" fallback:"info" placeholder:"LEVEL" enum:"debug,info,warn,error" help:"Least severe log lines to write: debug, info, warn or error."`

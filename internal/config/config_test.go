@@ -52,6 +52,24 @@ func TestSecretsAreReadFromReferencesAndHidden(t *testing.T) {
 	}
 }
 
+func TestStructuredSecretsMayBeWrittenAsYAML(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "settings.yml")
+	os.WriteFile(file, []byte("azure-accounts:\n- account: abc\n  key: hunter2\nsentry:\n  organization: mine\n  authToken: hunter2\n"), 0o600)
+	got, origins, err := Load(Settings{}, file, env(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `[{"account":"abc","key":"hunter2"}]`; string(*got.AzureAccounts) != want {
+		t.Errorf("%s, want %s", string(*got.AzureAccounts), want)
+	}
+	if want := `{"authToken":"hunter2","organization":"mine"}`; string(*got.Sentry) != want {
+		t.Errorf("%s, want %s", string(*got.Sentry), want)
+	}
+	if text := fmt.Sprintf("%+v", origins); strings.Contains(text, "hunter2") {
+		t.Errorf("a secret shows: %s", text)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	dir := t.TempDir()
 	write := func(text string) string {

@@ -51,7 +51,7 @@ func (s *Service) methods() []api.Method {
 	all = append(all, s.clientMethods()...)
 	all = append(all, s.roleMethods()...)
 	all = append(all, s.expansionMethods()...)
-	all = append(all, s.tunnelMethods()...)
+	all = append(all, s.brokerMethods()...)
 	all = append(all, s.signatureMethods()...)
 	return append(all, api.HeartbeatMethod(s.heartbeat))
 }

@@ -31,6 +31,7 @@ import (
 	"taskcluster/internal/events"
 	"taskcluster/internal/store"
 	"taskcluster/internal/store/keyring"
+	"taskcluster/services/auth/broker"
 )
 
 // Config is what the service is built from.
@@ -51,8 +52,11 @@ type Config struct {
 	// clients and 4,096 certificates when zero. A certificate takes up to 10 KB.
 	MaxClients, MaxCertificates int
 	// WebsocktunnelSecret is shared with the websocktunnel service; without one
-	// there is no method websocktunnelToken.
+	// websocktunnelToken answers with an error.
 	WebsocktunnelSecret string
+	// Brokers give access to other systems; those that it leaves out are answered
+	// with errors.
+	Brokers broker.Settings
 	// Alone says that no other process writes to the store, so that changes made
 	// elsewhere need not be looked for in the event log.
 	Alone bool
@@ -73,6 +77,7 @@ type Service struct {
 	node      string
 
 	tunnelSecret secret
+	brokers      *broker.Brokers
 	maxListing   int // smaller in tests
 
 	realm    realm
@@ -121,6 +126,10 @@ func New(cfg Config) (*Service, error) {
 	}
 	if cfg.MaxCertificates <= 0 {
 		cfg.MaxCertificates = 4_096
+	}
+	var err error
+	if s.brokers, err = broker.New(cfg.Brokers, s.clock); err != nil {
+		return nil, err
 	}
 	s.clients = newCache[string, *client](cfg.MaxClients)
 	s.realm = realm{

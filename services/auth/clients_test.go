@@ -256,6 +256,7 @@ func TestClients(t *testing.T) {
 		for _, token := range []string{"x-", "%20", "A%3D", "%00", "%C3%A9", "a,b"} {
 			d.call(d.root(), "GET", "/clients/?continuationToken="+token, nil).want(400, "InputError", "Invalid continuation token")
 		}
+		d.call(d.root(), "GET", "/clients/?continuationToken=%00", nil).want(400, "InvalidRequestArguments")
 		d.call(d.root(), "GET", "/clients/?continuationToken=%40%40something%23%23", nil).want(400, "InputError", "Invalid continuation token")
 		d.call(d.root(), "GET", "/clients/?prefix=%20", nil).want(400, "InvalidRequestArguments")
 		d.call(d.root(), "GET", "/clients/?other=1", nil).want(400, "InvalidRequestArguments")

@@ -100,7 +100,8 @@ func (s *Service) writeUse(ctx context.Context, first usage) {
 	}
 }
 
-// purgeLoop deletes expired clients and old history, in one process at a time.
+// purgeLoop deletes expired clients, old history and expired keys at Sentry, in
+// one process at a time.
 func (s *Service) purgeLoop(ctx context.Context) error {
 	for {
 		if err := s.purgeAlone(ctx); err != nil && ctx.Err() == nil {
@@ -122,7 +123,7 @@ func (s *Service) purgeAlone(ctx context.Context) (err error) {
 	if clients+rows > 0 {
 		s.logger.Info("auth: purged", "clients", clients, "auditRows", rows)
 	}
-	return err
+	return errors.Join(err, s.brokers.Sentry.Purge(ctx))
 }
 
 // purge deletes clients that have expired and are to be deleted then, and

@@ -45,10 +45,6 @@ func TestWebsocktunnelToken(t *testing.T) {
 	}
 	d.call(caller, "GET", "/websocktunnel/other/x", nil).want(403)
 	d.call(caller, "GET", "/websocktunnel/aud/x%20y", nil).want(400, "InvalidRequestArguments")
-	without := &Service{}
-	for _, m := range without.methods() {
-		if m.Name == "websocktunnelToken" {
-			t.Error("a deployment without a secret has the method")
-		}
-	}
+	d.service.tunnelSecret = ""
+	d.call(caller, "GET", "/websocktunnel/aud/x", nil).want(404, "ResourceNotFound", "websocktunnel-secret")
 }

@@ -132,19 +132,14 @@ func TestReferences(t *testing.T) {
 	}
 	server := harness.Start(t, harness.Binary(t), t.TempDir())
 	defer server.Stop()
-	out, _ := exec.Command(filepath.Join(shared, "check", "references"), server.RootURL, "--services=auth,queue,purge-cache,common").CombinedOutput()
-	missing := missingMethods(t, string(out))
-	want := map[string]bool{}
-	for _, name := range notBuiltYet {
-		want[name] = true
+	out, _ := exec.Command(filepath.Join(shared, "check", "references"), server.RootURL, "--services=auth,queue,object,purge-cache,common").CombinedOutput()
+	if !strings.Contains(string(out), "reference items match") {
+		t.Fatalf("the comparison did not run: %s", out)
 	}
-	for name := range missing {
-		if !want[name] {
-			t.Errorf("%s is missing from the references", name)
+	for line := range strings.Lines(string(out)) {
+		if strings.HasPrefix(line, "/") {
+			t.Errorf("differs from the published reference: %s", line)
 		}
-	}
-	for _, line := range unexplained(string(out)) {
-		t.Errorf("differs from the published reference: %s", line)
 	}
 	if t.Failed() {
 		t.Logf("%s", out)
