@@ -253,7 +253,7 @@ func TestClients(t *testing.T) {
 				t.Errorf("%.20s starts over: %s", token, ids)
 			}
 		}
-		for _, token := range []string{"x-", "%20", "A%3D", "%00", "%C3%A9", "a,b"} {
+		for _, token := range []string{"x-", "%20", "A%3D", "%C3%A9", "a,b"} {
 			d.call(d.root(), "GET", "/clients/?continuationToken="+token, nil).want(400, "InputError", "Invalid continuation token")
 		}
 		d.call(d.root(), "GET", "/clients/?continuationToken=%00", nil).want(400, "InvalidRequestArguments")
