@@ -2,6 +2,7 @@ package transcripts
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -204,7 +205,7 @@ func (n *names) signedURL(s string) string {
 }
 
 // byKey are values that the property's name tells apart.
-var byKey = map[string]string{"accessToken": "TOKEN", "continuationToken": "PAGE", "uploadId": "UPLOAD", "token": "TOKEN", "sas": "SAS"}
+var byKey = map[string]string{"accessToken": "TOKEN", "continuationToken": "PAGE", "uploadId": "UPLOAD"}
 
 // json replaces values in a decoded JSON value by names.
 func (n *names) json(key string, v any) any {
@@ -214,8 +215,17 @@ func (n *names) json(key string, v any) any {
 			return n.of(kind, v)
 		}
 		switch key {
-		case "seed", "signature", "commit", "build":
+		case "seed", "signature", "commit", "build", "sas":
 			return strings.ToUpper(key)
+		case "token": // a JSON Web Token: what it claims
+			if parts := strings.Split(v, "."); len(parts) == 3 {
+				if text, err := base64.RawURLEncoding.DecodeString(parts[1]); err == nil {
+					if claims, err := decode(text); err == nil {
+						return n.json(key, claims)
+					}
+				}
+			}
+			return "TOKEN"
 		case "version":
 			return "VERSION"
 		case "certificate":
@@ -233,6 +243,9 @@ func (n *names) json(key string, v any) any {
 		switch key {
 		case "uptime":
 			return "SECONDS"
+		case "iat", "nbf", "exp": // of JSON Web Tokens
+			seconds, _ := v.Int64()
+			return n.time(time.Unix(seconds, 0))
 		case "start", "expiry": // of certificates
 			ms, _ := v.Int64()
 			return n.time(time.UnixMilli(ms))
