@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"taskcluster/internal/store"
 )
@@ -34,7 +35,8 @@ type engine struct {
 	lock    *os.File
 	writer  *conn
 	readers []*conn
-	free    chan *conn // readers that nobody uses
+	free    chan struct{} // a token for each reader that nobody uses
+	idle    stack
 	closed  chan struct{}
 	checkpoints
 }
@@ -55,7 +57,7 @@ const (
 		PRAGMA wal_autocheckpoint = 0;
 		PRAGMA journal_size_limit = 67108864;`
 	writerPragmas = `PRAGMA cache_size = -65536;`
-	readerPragmas = `PRAGMA cache_size = -16384; PRAGMA query_only = ON;`
+	readerPragmas = `PRAGMA cache_size = -65536; PRAGMA query_only = ON;`
 )
 
 func open(path string, opts store.Options) (_ *engine, err error) {
@@ -94,14 +96,14 @@ func open(path string, opts store.Options) (_ *engine, err error) {
 	if readers <= 0 {
 		readers = 4
 	}
-	e.free = make(chan *conn, readers)
+	e.free = make(chan struct{}, readers)
 	for range readers {
 		reader, err := connect(path, pragmas+readerPragmas, "BEGIN")
 		if err != nil {
 			return nil, err
 		}
 		e.readers = append(e.readers, reader)
-		e.free <- reader
+		e.Release(reader)
 	}
 	log := opts.Log
 	if log == nil {
@@ -121,13 +123,13 @@ func (e *engine) Reader(ctx context.Context) (store.Conn, error) {
 	default:
 	}
 	select {
-	case c := <-e.free:
-		return c, nil
+	case <-e.free:
+		return e.idle.pop(), nil
 	default:
 	}
 	select {
-	case c := <-e.free:
-		return c, nil
+	case <-e.free:
+		return e.idle.pop(), nil
 	case <-e.closed:
 		return nil, store.ErrClosed
 	case <-ctx.Done():
@@ -135,7 +137,31 @@ func (e *engine) Reader(ctx context.Context) (store.Conn, error) {
 	}
 }
 
-func (e *engine) Release(c store.Conn) { e.free <- c.(*conn) }
+func (e *engine) Release(c store.Conn) {
+	e.idle.push(c.(*conn))
+	e.free <- struct{}{}
+}
+
+// stack gives out the reader that was used last, whose cache of pages is the
+// warmest: a deployment with little to do keeps one warm, not all.
+type stack struct {
+	mu    sync.Mutex
+	conns []*conn
+}
+
+func (s *stack) push(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns = append(s.conns, c)
+}
+
+func (s *stack) pop() *conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.conns[len(s.conns)-1]
+	s.conns = s.conns[:len(s.conns)-1]
+	return c
+}
 
 // Close waits for the readers. SQLite copies the log into the database when
 // the last connection closes.
@@ -144,7 +170,8 @@ func (e *engine) Close() error {
 	var errs []error
 	e.stopCheckpoints()
 	for range e.readers {
-		errs = append(errs, (<-e.free).close())
+		<-e.free
+		errs = append(errs, e.idle.pop().close())
 	}
 	if e.writer != nil {
 		errs = append(errs, e.writer.close())
