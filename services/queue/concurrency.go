@@ -3,7 +3,6 @@ package queue
 import (
 	"container/heap"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -103,8 +102,8 @@ func parseConcurrency(project string, extra []byte) (*concurrency, error) {
 // a worker. It is there while there are any.
 type gate struct {
 	key     string
-	live    map[int64]*hold    // by tasks.id
-	classes map[int][]*waiting // by limit
+	live    map[int64]*hold             // by tasks.id
+	classes map[int]map[string]*waiting // by limit and task queue
 }
 
 // hold is one live run. It begins when the run is taken, before the claim is
@@ -159,7 +158,7 @@ func (a *pendingRun) before(b *pendingRun) bool {
 func (m *memoryPending) gate(key string) *gate {
 	g := m.gates[key]
 	if g == nil {
-		g = &gate{key: key, live: map[int64]*hold{}, classes: map[int][]*waiting{}}
+		g = &gate{key: key, live: map[int64]*hold{}, classes: map[int]map[string]*waiting{}}
 		m.gates[key] = g
 	}
 	return g
@@ -168,15 +167,15 @@ func (m *memoryPending) gate(key string) *gate {
 // insertKeyed adds a pending run with a key.
 func (m *memoryPending) insertKeyed(queue string, r pendingRun) {
 	g := m.gate(r.limit.key)
-	var class *waiting
-	for _, c := range g.classes[r.limit.limit] {
-		if c.queue == queue {
-			class = c
-		}
+	classes := g.classes[r.limit.limit]
+	if classes == nil {
+		classes = map[string]*waiting{}
+		g.classes[r.limit.limit] = classes
 	}
+	class := classes[queue]
 	if class == nil {
 		class = &waiting{gate: g, queue: queue, limit: r.limit.limit}
-		g.classes[class.limit] = append(g.classes[class.limit], class)
+		classes[queue] = class
 	}
 	k := &keyedRun{pendingRun: r, class: class}
 	m.keyed[r.row] = k
@@ -212,21 +211,21 @@ func (m *memoryPending) settle(c *waiting) {
 		m.touch(q)
 	}
 	if c.first == nil && len(c.rest) == 0 {
-		g := c.gate
-		left := slices.DeleteFunc(g.classes[c.limit], func(o *waiting) bool { return o == c })
-		if len(left) == 0 {
-			delete(g.classes, c.limit)
-		} else {
-			g.classes[c.limit] = left
+		classes := c.gate.classes[c.limit]
+		if classes[c.queue] == c {
+			delete(classes, c.queue)
 		}
-		m.tidyGate(g)
+		if len(classes) == 0 {
+			delete(c.gate.classes, c.limit)
+		}
+		m.tidyGate(c.gate)
 	}
 }
 
 // count settles the classes that one live run more or less makes a difference
 // for; most is the greater number of live runs, before or after.
 func (m *memoryPending) count(g *gate, most int) {
-	for _, c := range slices.Clone(g.classes[most]) {
+	for _, c := range g.classes[most] { // of which settle may delete this one
 		m.settle(c)
 	}
 	m.tidyGate(g)
