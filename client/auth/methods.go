@@ -884,3 +884,19 @@ func (c *Client) HeartbeatURL() string {
 func (c *Client) SignedHeartbeatURL(ctx context.Context, lifetime time.Duration) (string, error) {
 	return c.service.SignedURL(ctx, "/__heartbeat__", "", lifetime)
 }
+
+// ExplainScopes calls explainScopes: POST /scopes/explain.
+//
+// Tells which scopes a call of some method of some service would take, whether
+// the caller has them, which are missing, and which roles grant these. Nothing
+// is called, and nothing looked up: what the scopes are made of has to be given
+// in `params`. Roles are named to those who have `auth:list-roles`.
+//
+// It is experimental: it may change.
+func (c *Client) ExplainScopes(ctx context.Context, in *ExplainScopesRequest) (*ExplainScopesResponse, error) {
+	var out ExplainScopesResponse
+	if err := c.service.Do(ctx, client.Call{Name: "explainScopes", Verb: "POST", Path: "/scopes/explain", In: in, Out: &out}); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}

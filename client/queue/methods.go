@@ -1143,6 +1143,31 @@ func (c *Client) CreateTasks(ctx context.Context, in *CreateTasksRequest) (*Crea
 	return &out, nil
 }
 
+// WhyPending calls whyPending: GET /task/<taskId>/why-pending.
+//
+// Says why a task does not run: what it depends on, how many tasks are before
+// it, which workers were seen, whether its concurrency limit is reached, and
+// when it may start. The summary says it in words.
+//
+// It is experimental: it may change.
+func (c *Client) WhyPending(ctx context.Context, taskID string) (*WhyPendingResponse, error) {
+	var out WhyPendingResponse
+	if err := c.service.Do(ctx, client.Call{Name: "whyPending", Verb: "GET", Path: "/task/" + client.Escape(taskID) + "/why-pending", Out: &out}); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// WhyPendingURL returns the URL of WhyPending.
+func (c *Client) WhyPendingURL(taskID string) string {
+	return c.service.URL("/task/"+client.Escape(taskID)+"/why-pending", "")
+}
+
+// SignedWhyPendingURL returns the URL of WhyPending for anyone to use until the lifetime is over.
+func (c *Client) SignedWhyPendingURL(ctx context.Context, taskID string, lifetime time.Duration) (string, error) {
+	return c.service.SignedURL(ctx, "/task/"+client.Escape(taskID)+"/why-pending", "", lifetime)
+}
+
 // Heartbeat calls heartbeat: GET /__heartbeat__.
 //
 // Answers with success when the service and what it stands on work.

@@ -1148,6 +1148,93 @@ type UpdateWorkerRequest struct {
 	Expires client.Time `json:"expires"`
 }
 
+// WhyPendingResponse is schemas/queue/v1/why-pending-response.json.
+//
+// What a task waits for, as things stand.
+type WhyPendingResponse struct {
+	// Dependencies that are not satisfied, at most 100, in the order of the
+	// definition. Present when the task is unscheduled.
+	Blockers []WhyPendingResponseBlocker `json:"blockers,omitzero"`
+	// How many dependencies are not satisfied.
+	BlockersTotal *int `json:"blockersTotal,omitempty"`
+	// The limit of `extra.concurrency`. Present when the task is pending and has
+	// one.
+	Concurrency *WhyPendingResponseConcurrency `json:"concurrency,omitempty"`
+	// When the task starts if tasks go on being claimed as fast as in the last
+	// hour: its position divided by the claims per minute. Absent when that is not
+	// known: there were no claims, the position is not exact, the concurrency limit
+	// is reached, or no worker is free to claim.
+	ExpectedStart client.Time `json:"expectedStart,omitzero"`
+	// Where the task stands in its task queue. Present when it is pending.
+	Position *WhyPendingResponsePosition `json:"position,omitempty"`
+	// State of the task.
+	// One of: "unscheduled", "pending", "running", "completed", "failed",
+	// "exception".
+	State string `json:"state"`
+	// The answer in words. They may change; programs read the other members.
+	Summary string `json:"summary"`
+	// Slugid of the task.
+	TaskID string `json:"taskId"`
+	// Task queue of the task.
+	TaskQueueID string `json:"taskQueueId"`
+	// Who works on the task queue. Present when the task is pending.
+	Workers *WhyPendingResponseWorkers `json:"workers,omitempty"`
+}
+
+// WhyPendingResponseBlocker is schemas/queue/v1/why-pending-response.json#/properties/blockers/items.
+type WhyPendingResponseBlocker struct {
+	// Its state.
+	// One of: "unscheduled", "pending", "running", "completed", "failed",
+	// "exception".
+	State string `json:"state"`
+	// Slugid of the dependency.
+	TaskID string `json:"taskId"`
+	// Whether it was resolved without completing, which the task requires, so that
+	// only a rerun can satisfy it.
+	Unsatisfiable bool `json:"unsatisfiable"`
+}
+
+// WhyPendingResponseConcurrency is schemas/queue/v1/why-pending-response.json#/properties/concurrency.
+//
+// The limit of `extra.concurrency`. Present when the task is pending and has
+// one.
+type WhyPendingResponseConcurrency struct {
+	// The key.
+	Key string `json:"key"`
+	// How many runs of the key may be live when this one starts, itself included.
+	Limit int `json:"limit"`
+	// How many runs of the key are live.
+	Live int `json:"live"`
+}
+
+// WhyPendingResponsePosition is schemas/queue/v1/why-pending-response.json#/properties/position.
+//
+// Where the task stands in its task queue. Present when it is pending.
+type WhyPendingResponsePosition struct {
+	// How many claimable tasks are claimed before it: those of higher priority, and
+	// older ones of the same. Of tasks that share a concurrency key and a limit,
+	// one counts.
+	Ahead int `json:"ahead"`
+	// Whether `ahead` is all of them. They are counted up to 10,000.
+	Exact bool `json:"exact"`
+	// How many tasks of the queue are pending, claimable or not.
+	Pending int `json:"pending"`
+}
+
+// WhyPendingResponseWorkers is schemas/queue/v1/why-pending-response.json#/properties/workers.
+//
+// Who works on the task queue. Present when the task is pending.
+type WhyPendingResponseWorkers struct {
+	// Tasks claimed per minute, over the last hour or since the server started.
+	ClaimsPerMinute float64 `json:"claimsPerMinute"`
+	// When a task of the queue was last claimed, as far as the server remembers.
+	LastClaim client.Time `json:"lastClaim,omitzero"`
+	// Those of them that are in quarantine.
+	Quarantined int `json:"quarantined"`
+	// Workers seen in the last hour, up to 1,000.
+	Seen int `json:"seen"`
+}
+
 // WorkerResponse is schemas/queue/v1/worker-response.json.
 //
 // What is known of a worker.

@@ -71,6 +71,9 @@ type Method struct {
 	// Scopes says what a caller must hold. The zero Template means that
 	// everybody may call, and credentials are not even looked at.
 	Scopes scopes.Template
+	// ScopeParams adds to the parameters of Scopes those that the handler derives
+	// from others, for explanations. The values are as JSON gives them.
+	ScopeParams func(params map[string]any)
 
 	// Clean removes secrets from a payload before an error message repeats it.
 	Clean func(payload any) any

@@ -185,10 +185,10 @@ func (c *Call) require(expr scopes.Expr, public bool) error {
 		return nil
 	}
 	if a.Status == NoAuth {
-		return tcerr.New(tcerr.InsufficientScopes, "This request requires Taskcluster credentials that satisfy the following scope expression:\n\n```\n%s\n```", expr)
+		return tcerr.New(tcerr.InsufficientScopes, "This request requires Taskcluster credentials that satisfy the following scope expression:\n\n```\n%s\n```%s", expr, c.hint(expr, a.Scopes))
 	}
 	missing, _ := expr.Unsatisfied(a.Scopes)
-	return tcerr.New(tcerr.InsufficientScopes, "Client ID %s does not have sufficient scopes and is missing the following scopes:\n\n```\n%s\n```\n\nThis request requires the client to satisfy the following scope expression:\n\n```\n%s\n```", a.ClientID, missing, expr)
+	return tcerr.New(tcerr.InsufficientScopes, "Client ID %s does not have sufficient scopes and is missing the following scopes:\n\n```\n%s\n```\n\nThis request requires the client to satisfy the following scope expression:\n\n```\n%s\n```%s", a.ClientID, missing, expr, c.hint(expr, a.Scopes))
 }
 
 // urlScopes tells whether the URL alone decides who may call m, so that the

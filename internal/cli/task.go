@@ -10,6 +10,7 @@ import (
 // taskCommands are the commands about one task.
 type taskCommands struct {
 	Status    taskStatusCommand    `cmd:"" help:"Show the state of a task and its runs."`
+	Why       taskWhyCommand       `cmd:"" help:"Say why a task does not run."`
 	Log       taskLogCommand       `cmd:"" help:"Print a task's log."`
 	Artifacts taskArtifactsCommand `cmd:"" help:"List a task's artifacts, or fetch one."`
 	Cancel    taskCancelCommand    `cmd:"" help:"Cancel a task."`

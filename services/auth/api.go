@@ -53,7 +53,7 @@ func (s *Service) methods() []api.Method {
 	all = append(all, s.expansionMethods()...)
 	all = append(all, s.brokerMethods()...)
 	all = append(all, s.signatureMethods()...)
-	return append(all, api.HeartbeatMethod(s.heartbeat))
+	return append(all, api.HeartbeatMethod(s.heartbeat), s.explainMethod())
 }
 
 func (s *Service) clientMethods() []api.Method {
@@ -266,6 +266,19 @@ func (s *Service) signatureMethods() []api.Method {
 			Output: "v1/test-authenticate-response.json#",
 			Handle: s.testAuthenticateGet,
 		},
+	}
+}
+
+// explainMethod is our own: no published reference has it.
+func (s *Service) explainMethod() api.Method {
+	return api.Method{
+		Name: "explainScopes", Method: http.MethodPost, Route: "/scopes/explain", Category: categoryScopes, Stability: api.Experimental,
+		Title: "Explain Scopes",
+		Description: "Tells which scopes a call of some method of some service would take, whether the caller has them, which are missing, " +
+			"and which roles grant these. Nothing is called, and nothing looked up: what the scopes are made of has to be given in `params`. " +
+			"Roles are named to those who have `auth:list-roles`.",
+		Input: "v1/explain-scopes-request.json#", Output: "v1/explain-scopes-response.json#", Scopes: require(`"auth:explain-scopes"`),
+		Handle: api.Handle(s.explainScopes),
 	}
 }
 

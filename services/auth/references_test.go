@@ -38,6 +38,9 @@ func TestReference(t *testing.T) {
 	}
 	for _, m := range all {
 		want, ok := byName[m.Name]
+		if !ok && m.Name == "explainScopes" && m.Stability == api.Experimental { // our own
+			continue
+		}
 		if !ok {
 			t.Errorf("%s is not in the reference", m.Name)
 			continue

@@ -21,6 +21,7 @@ func seeds() []seedRole {
 			"This role was made when the deployment was started for the first time. Change it as you see fit.",
 		scopes: []string{
 			"auth:current-scopes",
+			"auth:explain-scopes",
 			"index:find-task:*",
 			"index:list-namespaces:*",
 			"index:list-tasks:*",

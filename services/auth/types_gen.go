@@ -187,6 +187,50 @@ type CreateRoleRequest struct {
 	Description string `json:"description"`
 }
 
+// ExplainScopesRequest: A method, and what its scopes are made of.
+type ExplainScopesRequest struct {
+	// Name of the service, such as `queue`.
+	Service string `json:"service"`
+
+	// Name of the method, such as `createTask`.
+	Method string `json:"method"`
+
+	// Parameters of the URL, and fields of the body, by name. Only those that the
+	// method’s scope expression has in it are needed.
+	Params json.RawMessage `json:"params,omitzero"`
+}
+
+// ExplainScopesResponse: What a call takes, and what its caller lacks.
+type ExplainScopesResponse struct {
+	// The scope expression with the parameters in it: a scope, `{AllOf: […]}`
+	// or `{AnyOf: […]}`. Absent when everybody may call.
+	Required json.RawMessage `json:"required,omitzero"`
+
+	// Whether the caller’s scopes satisfy the expression.
+	Satisfied bool `json:"satisfied"`
+
+	// Those of the caller’s scopes that do, at most 100; empty unless the
+	// expression is satisfied.
+	SatisfiedBy []string `json:"satisfiedBy"`
+
+	// The smallest sets of scopes that would be enough, added to those of the
+	// caller: at most 10, those of fewest scopes first. Empty when the expression
+	// is satisfied.
+	Missing []ExplainScopesResponseMissingItem `json:"missing"`
+
+	// Whether there are more such sets, or roles, than are listed.
+	More bool `json:"more"`
+}
+
+type ExplainScopesResponseMissingItem struct {
+	// The scopes, all of which are needed.
+	Scopes []string `json:"scopes"`
+
+	// Roles that grant all of them, by roleId, at most 50: who has
+	// `assume:<roleId>` has the scopes. Absent unless the caller may list roles.
+	Roles []string `json:"roles,omitzero"`
+}
+
 // GCPCredentialsResponse: Temporary credentials of a service account.
 type GCPCredentialsResponse struct {
 	// OAuth token of the service account.

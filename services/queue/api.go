@@ -141,7 +141,7 @@ func (s *Service) taskMethods() []api.Method {
 				"succeeded. The caller must have the task's scopes, those for its routes, project and scheduler, and that for its " +
 				"task queue at its priority or a higher one.",
 			Method: put, Route: "/task/:taskId", Params: taskParam, Input: "v1/create-task-request.json#", Output: "v1/task-status-response.json#",
-			Scopes: createScopes, Handle: s.createTask,
+			Scopes: createScopes, ScopeParams: creationParams, Handle: s.createTask,
 		},
 		{
 			Name: "scheduleTask", Title: "Schedule Defined Task", Category: "Tasks", Stability: api.Stable,

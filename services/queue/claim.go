@@ -136,6 +136,9 @@ func (s *Service) claim(ctx context.Context, queue string, w workerName, runs []
 	if len(item.claims) < len(runs) {
 		s.pending.release(runs)
 	}
+	if len(item.claims) > 0 {
+		s.history.add(queue, len(item.claims), s.clock.Now())
+	}
 	return item.claims, nil
 }
 

@@ -30,6 +30,11 @@ type pendingRuns interface {
 	// admitted is false when its limit is reached. One that is not there was
 	// taken before, or is not pending.
 	takeRun(row int64) (run pendingRun, there, admitted bool)
+	// ahead counts the runs that would be claimed before r, up to most; exact is
+	// false when there are as many.
+	ahead(queue string, r pendingRun, most int) (n int, exact bool)
+	// live is the number of live runs of a concurrency key.
+	live(key string) int
 }
 
 // pendingRun is a task whose last run is pending.

@@ -89,6 +89,7 @@ type Service struct {
 
 	pending  pendingRuns
 	workers  *workerMemory
+	history  *claimHistory
 	timers   *alarm // wakes the loop of claim expiry and deadlines
 	releases *alarm // wakes the loop that releases many dependents
 	drain    sync.Once
@@ -120,6 +121,7 @@ func New(cfg Config) (*Service, error) {
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
+	s.history = newClaimHistory(s.clock.Now())
 	setDefault(&s.claimTimeout, 20*time.Minute)
 	if s.claimTimeout > hawk.MaxLifetime {
 		return nil, fmt.Errorf("queue: a claim cannot last longer than temporary credentials, which is %s", hawk.MaxLifetime)

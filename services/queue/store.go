@@ -49,6 +49,7 @@ var stmt = struct {
 	groupUnresolved, groupOtherPriority         *store.Stmt
 	count, counts, listPending, listRunning     *store.Stmt
 	dependency, markRequired, insertDependency  *store.Stmt
+	blocker, workersSeen, lastStarted           *store.Stmt
 	openDependents, satisfy, unblock            *store.Stmt
 	listDependents                              *store.Stmt
 	insertRelease, nextRelease, moveRelease     *store.Stmt
@@ -130,7 +131,14 @@ var stmt = struct {
 	listRunning: store.SQL(`SELECT t.task_id, t.run_id, t.started, t.id, t.worker_group, t.worker_id, t.priority, d.priority_at, d.definition` + taskTables +
 		`WHERE t.task_queue_id = ? AND t.state = 2 AND (t.started, t.id) > (?, ?) ORDER BY t.started, t.id LIMIT ?`),
 
-	dependency:   store.SQL(`SELECT id, state, expires, has_dependents FROM tasks WHERE task_id = ?`),
+	dependency: store.SQL(`SELECT id, state, expires, has_dependents FROM tasks WHERE task_id = ?`),
+	blocker: store.SQL(`SELECT t.state, x.satisfied FROM tasks t
+		JOIN task_dependencies x ON x.required = t.id AND x.dependent = ? WHERE t.task_id = ?`),
+	workersSeen: store.SQL(`SELECT COUNT(*), COALESCE(SUM(CASE WHEN w.quarantine_until > ? THEN 1 ELSE 0 END), 0)
+		FROM (SELECT quarantine_until FROM queue_workers
+			WHERE task_queue_id = ? AND last_date_active > ? LIMIT ?) AS w`),
+	lastStarted: store.SQL(`SELECT started FROM tasks WHERE task_queue_id = ? AND state = 2
+		ORDER BY started DESC, id DESC LIMIT 1`),
 	markRequired: store.SQL(`UPDATE tasks SET has_dependents = 1 WHERE id = ?`),
 	insertDependency: store.SQL(`INSERT INTO task_dependencies (required, dependent, requires, satisfied, expires)
 		VALUES (?, ?, ?, ?, ?)`),

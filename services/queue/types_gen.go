@@ -1030,6 +1030,100 @@ type UpdateWorkerRequest struct {
 	Expires clock.Time `json:"expires"`
 }
 
+// WhyPendingResponse: What a task waits for, as things stand.
+type WhyPendingResponse struct {
+	// Slugid of the task.
+	TaskID string `json:"taskId"`
+
+	// Task queue of the task.
+	TaskQueueID string `json:"taskQueueId"`
+
+	// State of the task.
+	State string `json:"state"`
+
+	// The answer in words. They may change; programs read the other members.
+	Summary string `json:"summary"`
+
+	// Where the task stands in its task queue. Present when it is pending.
+	Position *WhyPendingResponsePosition `json:"position,omitempty"`
+
+	// Who works on the task queue. Present when the task is pending.
+	Workers *WhyPendingResponseWorkers `json:"workers,omitempty"`
+
+	// The limit of `extra.concurrency`. Present when the task is pending and has
+	// one.
+	Concurrency *WhyPendingResponseConcurrency `json:"concurrency,omitempty"`
+
+	// When the task starts if tasks go on being claimed as fast as in the last
+	// hour: its position divided by the claims per minute. Absent when that is
+	// not known: there were no claims, the position is not exact, the concurrency
+	// limit is reached, or no worker is free to claim.
+	ExpectedStart clock.Time `json:"expectedStart,omitempty"`
+
+	// Dependencies that are not satisfied, at most 100, in the order of the
+	// definition. Present when the task is unscheduled.
+	Blockers []WhyPendingResponseBlocker `json:"blockers,omitzero"`
+
+	// How many dependencies are not satisfied.
+	BlockersTotal *int64 `json:"blockersTotal,omitempty"`
+}
+
+type WhyPendingResponseBlocker struct {
+	// Slugid of the dependency.
+	TaskID string `json:"taskId"`
+
+	// Its state.
+	State string `json:"state"`
+
+	// Whether it was resolved without completing, which the task requires, so
+	// that only a rerun can satisfy it.
+	Unsatisfiable bool `json:"unsatisfiable"`
+}
+
+// WhyPendingResponseConcurrency: The limit of `extra.concurrency`. Present
+// when the task is pending and has one.
+type WhyPendingResponseConcurrency struct {
+	// The key.
+	Key string `json:"key"`
+
+	// How many runs of the key may be live when this one starts, itself included.
+	Limit int64 `json:"limit"`
+
+	// How many runs of the key are live.
+	Live int64 `json:"live"`
+}
+
+// WhyPendingResponsePosition: Where the task stands in its task queue. Present
+// when it is pending.
+type WhyPendingResponsePosition struct {
+	// How many claimable tasks are claimed before it: those of higher priority,
+	// and older ones of the same. Of tasks that share a concurrency key and a
+	// limit, one counts.
+	Ahead int64 `json:"ahead"`
+
+	// Whether `ahead` is all of them. They are counted up to 10,000.
+	Exact bool `json:"exact"`
+
+	// How many tasks of the queue are pending, claimable or not.
+	Pending int64 `json:"pending"`
+}
+
+// WhyPendingResponseWorkers: Who works on the task queue. Present when the
+// task is pending.
+type WhyPendingResponseWorkers struct {
+	// Workers seen in the last hour, up to 1,000.
+	Seen int64 `json:"seen"`
+
+	// Those of them that are in quarantine.
+	Quarantined int64 `json:"quarantined"`
+
+	// When a task of the queue was last claimed, as far as the server remembers.
+	LastClaim clock.Time `json:"lastClaim,omitempty"`
+
+	// Tasks claimed per minute, over the last hour or since the server started.
+	ClaimsPerMinute float64 `json:"claimsPerMinute"`
+}
+
 // WorkerResponse: What is known of a worker.
 type WorkerResponse struct {
 	ProvisionerID string `json:"provisionerId"`
