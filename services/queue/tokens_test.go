@@ -91,7 +91,7 @@ func TestGarbageTokens(t *testing.T) {
 				t.Errorf("%s: %q does not begin anew: %s", m.path, token, a.body)
 			}
 		}
-		for _, token := range []string{"!!", "a-b", "ab_", "=", "é", "\x00", "..", " "} {
+		for _, token := range []string{"!!", "a-b", "ab_", "=", "é", "..", " "} {
 			a := get(token)
 			if m.strict {
 				a.want(400, "InputError", "Invalid continuation token")
