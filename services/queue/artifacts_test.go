@@ -225,5 +225,6 @@ func TestListArtifactsPages(t *testing.T) {
 		t.Error(got)
 	}
 	d.call(root, "GET", "/task/"+id+"/artifacts?limit=0", nil).want(200, `{"artifacts":[]}`)
-	d.call(root, "GET", "/task/"+id+"/artifacts?continuationToken=%FF", nil).want(200, "x/0")
+	d.call(root, "GET", "/task/"+id+"/artifacts?continuationToken=garbage", nil).want(200, "x/0")
+	d.call(root, "GET", "/task/"+id+"/artifacts?continuationToken=%FF", nil).want(400, "InvalidRequestArguments")
 }
