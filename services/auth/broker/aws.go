@@ -96,7 +96,7 @@ func (a *AWS) Credentials(ctx context.Context, bucket, prefix string, write bool
 			"No credentials available for bucket %s. The setting %s names the buckets that this deployment gives access to.", bucket, AWSSetting)
 	}
 	if strings.HasPrefix(prefix, "/") {
-		return S3Credentials{}, tcerr.New(tcerr.InputError, "The prefix must not begin with a slash")
+		return S3Credentials{}, tcerr.New(tcerr.InvalidRequestArguments, "The prefix must not begin with a slash")
 	}
 	policy, err := json.Marshal(s3Policy(partition(user.Region), bucket, prefix, write))
 	if err != nil {
