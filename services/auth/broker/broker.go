@@ -36,8 +36,9 @@ const (
 	// requestTimeout is for one request to another system. Most methods make
 	// one or two, and clients give up after 30 seconds.
 	requestTimeout = 10 * time.Second
-	// maxAnswer is how many bytes of an answer are read.
-	maxAnswer = 4 << 20
+	// maxAnswer is how many bytes of an answer are read. GitHub describes each
+	// of the 500 repositories that a token may be for in about 7 kilobytes.
+	maxAnswer = 8 << 20
 	// credentialLifetime is how long AWS and Google credentials last.
 	credentialLifetime = time.Hour
 )

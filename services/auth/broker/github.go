@@ -3,10 +3,12 @@ package broker
 import (
 	"context"
 	"crypto/rsa"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,11 +45,23 @@ type GitHub struct {
 // githubApp is one element of the setting.
 type githubApp struct {
 	Name       string `json:"name"` // the appName of requests
-	AppID      string `json:"appId"`
+	AppID      appID  `json:"appId"`
 	PrivateKey secret `json:"privateKey"` // PEM
 	APIURL     string `json:"apiUrl"`     // https://api.github.com when empty
 
 	key *rsa.PrivateKey
+}
+
+// appID is a number to GitHub, and its client id may stand for it.
+type appID string
+
+func (id *appID) UnmarshalJSON(text []byte) error {
+	var number json.Number
+	if json.Unmarshal(text, &number) == nil {
+		*id = appID(number)
+		return nil
+	}
+	return json.Unmarshal(text, (*string)(id))
 }
 
 type installationKey struct{ app, owner string }
@@ -103,6 +117,12 @@ func (g *GitHub) RepoToken(ctx context.Context, appName, owner string, repositor
 	app := g.apps[appName]
 	if app == nil {
 		return GitHubToken{}, tcerr.New(tcerr.ResourceNotFound, "GitHub app %s not found. The setting %s names the apps that this deployment gives tokens of.", appName, GitHubSetting)
+	}
+	if len(repositories) == 0 || len(permissions) == 0 { // which means all to GitHub
+		return GitHubToken{}, tcerr.New(tcerr.InputError, "Repositories and permissions must be named")
+	}
+	if owner == "." || owner == ".." { // which URLs have another meaning for
+		return GitHubToken{}, notInstalled(appName, owner)
 	}
 	id, remembered, err := g.installation(ctx, app, owner)
 	if err != nil {
@@ -221,17 +241,49 @@ func (g *GitHub) token(ctx context.Context, app *githubApp, owner string, instal
 	default:
 		return GitHubToken{}, refusal(said)
 	}
-	var reply struct {
-		Token     string    `json:"token"`
-		ExpiresAt time.Time `json:"expires_at"`
-	}
+	var reply githubReply
 	if err := said.decode(&reply); err != nil {
 		return GitHubToken{}, err
 	}
 	if reply.Token == "" || reply.ExpiresAt.IsZero() {
 		return GitHubToken{}, said.unexpected("the answer has no token")
 	}
+	if len(reply.Repositories) == 0 || !reply.within(permissions) {
+		return GitHubToken{}, said.unexpected("the token is good for more than was asked for")
+	}
+	for _, r := range reply.Repositories {
+		if r.Owner.Login != "" && !strings.EqualFold(r.Owner.Login, owner) {
+			return GitHubToken{}, renamed(owner)
+		}
+		if !slices.Contains(repositories, strings.ToLower(r.Name)) {
+			return GitHubToken{}, tcerr.New(tcerr.InputError, "A repository of %s has another name now; ask with that", owner)
+		}
+	}
 	return GitHubToken{Token: reply.Token, Expires: clock.Of(reply.ExpiresAt)}, nil
+}
+
+// githubReply is a token, and what it is good for.
+type githubReply struct {
+	Token        string            `json:"token"`
+	ExpiresAt    time.Time         `json:"expires_at"`
+	Permissions  map[string]string `json:"permissions"`
+	Repositories []struct {        // missing when it is good for all
+		Name  string `json:"name"`
+		Owner struct {
+			Login string `json:"login"`
+		} `json:"owner"`
+	} `json:"repositories"`
+}
+
+// within tells whether the token has no permissions but these, and the one
+// that every token has.
+func (r *githubReply) within(permissions map[string]string) bool {
+	for name, level := range r.Permissions {
+		if permissions[name] != level && !(name == "metadata" && level == "read") {
+			return false
+		}
+	}
+	return true
 }
 
 // refusal is the error for a request that GitHub refused: too many of them, or
@@ -250,7 +302,7 @@ func refusal(said *answer) error {
 func (g *GitHub) ask(ctx context.Context, app *githubApp, method, path string, body any) (*answer, error) {
 	now := g.clock.Now().Std()
 	proof, err := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.RegisteredClaims{
-		Issuer:    app.AppID,
+		Issuer:    string(app.AppID),
 		IssuedAt:  jwt.NewNumericDate(now.Add(-appTokenSkew)),
 		ExpiresAt: jwt.NewNumericDate(now.Add(appTokenLifetime)),
 	}).SignedString(app.key)
