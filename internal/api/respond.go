@@ -88,7 +88,7 @@ func writeJSON(w http.ResponseWriter, r *http.Request, status int, body []byte) 
 		h.Set("Content-Encoding", "gzip")
 		h.Set("Vary", "Accept-Encoding")
 	}
-	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
 		w.Write(body)
@@ -97,7 +97,12 @@ func writeJSON(w http.ResponseWriter, r *http.Request, status int, body []byte) 
 
 // entityTag is the weak tag of an answer: its length and a checksum.
 func entityTag(body []byte) string {
-	return fmt.Sprintf(`W/"%x-%x"`, len(body), crc64.Checksum(body, entityTable))
+	b := make([]byte, 0, 32)
+	b = append(b, `W/"`...)
+	b = strconv.AppendInt(b, int64(len(body)), 16)
+	b = append(b, '-')
+	b = strconv.AppendUint(b, crc64.Checksum(body, entityTable), 16)
+	return string(append(b, '"'))
 }
 
 var entityTable = crc64.MakeTable(crc64.ECMA)
@@ -116,7 +121,7 @@ func matches(header, tag string) bool {
 }
 
 func acceptsGzip(r *http.Request) bool {
-	for _, part := range strings.Split(r.Header.Get("Accept-Encoding"), ",") {
+	for part := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
 		coding, q, _ := strings.Cut(part, ";")
 		if c := strings.TrimSpace(coding); c == "gzip" || c == "*" {
 			return strings.ReplaceAll(q, " ", "") != "q=0"
