@@ -101,11 +101,7 @@ func (b *bench) complete(c *conn, t *claimed) error {
 // claim has workers claim n tasks at a time and resolve each, with the task's
 // own credentials. Operations are tasks.
 func (b *bench) claim(ctx context.Context, workers, n int) (*Throughput, error) {
-	backlog := 10_000
-	if n > 1 {
-		backlog = int(b.Duration.Seconds() * 15_000)
-	}
-	if _, err := b.fill(ctx, backlog, ""); err != nil {
+	if _, err := b.fill(ctx, int(b.Duration.Seconds()*15_000), ""); err != nil {
 		return nil, err
 	}
 	var ids atomic.Int64
