@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -173,7 +174,7 @@ func TestAzure(t *testing.T) {
 			t.Errorf("until %s, want %s", read.Expiry, want)
 		}
 		forged := write
-		forged.Query = strings.Replace(read.Query, "sp=r", "sp=ra", 1)
+		forged.Query = strings.Replace(read.Query, "sp=r", "sp=raw", 1)
 		for _, use := range []struct {
 			what      string
 			got, want int
@@ -258,4 +259,32 @@ func TestGCP(t *testing.T) {
 	mixed := strings.ReplaceAll(double.Setting(allowed), double.URL(), stranger.URL())
 	_, err = brokers(t, broker.Settings{GCP: mixed}, nil).GCP.Token(t.Context(), brokertest.GCPProject, allowed)
 	fails(t, err, "", double.PrivateKey(), "eyJ")
+	if err == nil || !strings.Contains(err.Error(), "invalid_grant") {
+		t.Error("Google's reason is lost:", err)
+	}
+}
+
+// Nobody waits for Google longer than he has time, however many do.
+func TestGCPHangs(t *testing.T) {
+	const allowed = "tasks@double-project.iam.gserviceaccount.com"
+	double := brokertest.NewGCP(allowed)
+	defer double.Close()
+	release := make(chan struct{})
+	defer close(release)
+	double.Override(func(http.ResponseWriter, *http.Request) { <-release })
+	gcp := brokers(t, broker.Settings{GCP: double.Setting(allowed)}, nil).GCP
+	began := time.Now()
+	var all sync.WaitGroup
+	for range 3 {
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			_, err := gcp.Token(ctx, brokertest.GCPProject, allowed)
+			fails(t, err, "", double.PrivateKey())
+		})
+	}
+	all.Wait()
+	if took := time.Since(began); took > 8*time.Second { // one request lasts 10
+		t.Errorf("they waited for each other: %s", took)
+	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/jwt"
+	"golang.org/x/sync/singleflight"
 
 	"taskcluster/internal/clock"
 	"taskcluster/internal/tcerr"
@@ -29,6 +30,7 @@ type GCP struct {
 	endpoint  string
 	web       *http.Client
 	tokens    oauth2.TokenSource
+	flights   singleflight.Group // one caller at a time asks tokens
 }
 
 // gcpProject is the value of the setting's one member, whose name is the
@@ -101,17 +103,13 @@ func (g *GCP) Token(ctx context.Context, projectID, serviceAccount string) (GCPT
 	case !slices.Contains(g.allowed, serviceAccount):
 		return GCPToken{}, tcerr.New(tcerr.InvalidRequestArguments, "The service account %s is not allowed: the setting %s does not name it in allowedServiceAccounts", serviceAccount, GCPSetting)
 	}
-	own, err := g.tokens.Token()
-	var refusal *oauth2.RetrieveError
-	if errors.As(err, &refusal) {
-		return GCPToken{}, fmt.Errorf("the deployment's Google service account: status %d: %q", refusal.Response.StatusCode, short(refusal.ErrorCode))
-	}
+	own, err := g.own(ctx)
 	if err != nil {
 		return GCPToken{}, fmt.Errorf("the deployment's Google service account: %w", err)
 	}
 	said, err := ask(ctx, g.web, http.MethodPost,
 		g.endpoint+"/v1/projects/-/serviceAccounts/"+url.PathEscape(serviceAccount)+":generateAccessToken",
-		http.Header{"Authorization": {"Bearer " + own.AccessToken}},
+		http.Header{"Authorization": {"Bearer " + own}},
 		map[string]any{"scope": []string{cloudPlatform}, "lifetime": fmt.Sprintf("%.0fs", credentialLifetime.Seconds())})
 	if err != nil {
 		return GCPToken{}, err
@@ -133,4 +131,27 @@ func (g *GCP) Token(ctx context.Context, projectID, serviceAccount string) (GCPT
 		return GCPToken{}, said.unexpected(reply.Error.Status)
 	}
 	return GCPToken{Token: reply.AccessToken, Expires: clock.Of(reply.ExpireTime)}, nil
+}
+
+// own is an access token of the deployment's service account. One request for it
+// serves all who wait, none of whom waits longer than he has time.
+func (g *GCP) own(ctx context.Context) (string, error) {
+	done := g.flights.DoChan("", func() (any, error) { return g.tokens.Token() })
+	select {
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	case r := <-done:
+		var refusal *oauth2.RetrieveError
+		switch {
+		case errors.As(r.Err, &refusal):
+			var reason struct {
+				Error string `json:"error"`
+			}
+			_ = json.Unmarshal(refusal.Body, &reason) // whatever it is, the status is told
+			return "", fmt.Errorf("status %d: %q", refusal.Response.StatusCode, short(reason.Error))
+		case r.Err != nil:
+			return "", r.Err
+		}
+		return r.Val.(*oauth2.Token).AccessToken, nil
+	}
 }
