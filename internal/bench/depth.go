@@ -8,14 +8,10 @@ import (
 
 // depth compares claims from a short queue with claims from a long one.
 func (b *bench) depth(ctx context.Context) (*Depth, error) {
-	c, err := dial(b.root, b.Credentials)
-	if err != nil {
-		return nil, err
-	}
-	defer c.c.Close()
 	d := &Depth{Pending: b.Depth}
 	short, long := "bench/short", b.queue
-	if d.None, err = b.claims(ctx, c, short); err != nil {
+	var err error
+	if d.None, err = b.claims(ctx, short); err != nil {
 		return nil, err
 	}
 	before, err := b.figures(ctx)
@@ -31,10 +27,10 @@ func (b *bench) depth(ctx context.Context) (*Depth, error) {
 		return nil, err
 	}
 	d.Growth = int64(after[resident] - before[resident])
-	if d.Deep, err = b.claims(ctx, c, long); err != nil {
+	if d.Deep, err = b.claims(ctx, long); err != nil {
 		return nil, err
 	}
-	if d.Beside, err = b.claims(ctx, c, short); err != nil {
+	if d.Beside, err = b.claims(ctx, short); err != nil {
 		return nil, err
 	}
 	if d.None.P50 > 0 {
@@ -48,8 +44,13 @@ const resident = "process_resident_memory_bytes"
 
 // claims creates a task and claims one, again and again, and says how long the
 // claims took. As many tasks wait after it as before.
-func (b *bench) claims(ctx context.Context, c *conn, queue string) (Latency, error) {
+func (b *bench) claims(ctx context.Context, queue string) (Latency, error) {
 	b.queue = queue
+	c, err := dial(b.root, b.Credentials) // the server ends what was idle while a queue was filled
+	if err != nil {
+		return Latency{}, err
+	}
+	defer c.c.Close()
 	def := b.definition()
 	var took []time.Duration
 	for began := time.Now(); time.Since(began) < b.Duration && ctx.Err() == nil; {
