@@ -17,21 +17,24 @@ const (
 	maxHintScopes = 10
 )
 
-// hint is what a refusal says after its published text: the ways to get what is
-// missing, if there are several, and where to ask for more.
+// hint is what a refusal says after its published text when there are several
+// ways to get what is missing: which they are, and where to ask for more. With
+// one way the published text says it all, and stands alone.
 func (c *Call) hint(expr scopes.Expr, have scopes.Set) string {
+	sets, more := expr.Alternatives(have, maxHintSets)
+	if len(sets) < 2 {
+		return ""
+	}
 	var b strings.Builder
-	if sets, more := expr.Alternatives(have, maxHintSets); len(sets) > 1 {
-		b.WriteString("\n\nWhat is missing would be given by all scopes of any one of these lines:\n")
-		for _, set := range sets {
-			b.WriteString("\n* `" + strings.Join(set[:min(len(set), maxHintScopes)], "`, `") + "`")
-			if n := len(set) - maxHintScopes; n > 0 {
-				fmt.Fprintf(&b, " and %d more", n)
-			}
+	b.WriteString("\n\nWhat is missing would be given by all scopes of any one of these lines:\n")
+	for _, set := range sets {
+		b.WriteString("\n* `" + strings.Join(set[:min(len(set), maxHintScopes)], "`, `") + "`")
+		if n := len(set) - maxHintScopes; n > 0 {
+			fmt.Fprintf(&b, " and %d more", n)
 		}
-		if more {
-			b.WriteString("\n* … or others")
-		}
+	}
+	if more {
+		b.WriteString("\n* … or others")
 	}
 	fmt.Fprintf(&b, "\n\nThe method explainScopes of the auth service tells which roles grant them, for service %q and method %q.", c.method.service.Name, c.method.Name)
 	return b.String()
