@@ -27,7 +27,6 @@ import (
 	"taskcluster/internal/schema"
 	"taskcluster/internal/site"
 	"taskcluster/internal/store"
-	"taskcluster/internal/store/sqlite"
 	"taskcluster/services/auth"
 	"taskcluster/services/auth/broker"
 	"taskcluster/services/object"
@@ -84,15 +83,7 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make the data directory: %w", err)
 	}
-	database := filepath.Join(dir, "taskcluster.db")
-	keys, err := openKeys(dir, database)
-	if err != nil {
-		return nil, err
-	}
-	a.store, err = sqlite.Open(ctx, database, store.Options{
-		Clock: clock.Real{}, Log: log,
-		Migrations: []store.Migrations{events.Migrations, api.Migrations(), auth.Migrations(), queue.Migrations(), object.Migrations(), purgecache.Migrations()},
-	})
+	keys, err := a.openDatabase(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +105,7 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 			AWS: inClear(settings.AWSBuckets), Azure: inClear(settings.AzureAccounts), GCP: inClear(settings.GCPProjects),
 			Sentry: inClear(settings.Sentry), GitHub: inClear(settings.GitHubApps),
 		},
-		Alone: true, // SQLite belongs to one process
+		Alone: !a.store.Shared(),
 	})
 	if err != nil {
 		return nil, err

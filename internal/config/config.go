@@ -34,6 +34,7 @@ type Settings struct {
 	Listen          *string        `name:"listen" fallback:"localhost:8080" placeholder:"ADDR" help:"Address to serve on, host:port. Port 0 picks a free one."`
 	RootURL         *string        `name:"root-url" placeholder:"URL" help:"URL that clients, workers and browsers reach the deployment by (default: http:// and the listen address)."`
 	DataDir         *string        `name:"data-dir" fallback:"data" placeholder:"DIR" help:"Directory for the database, artifacts and keys. Made on first start."`
+	PostgresURL     *Secret        `name:"postgres-url" secret:"true" placeholder:"URL" help:"PostgreSQL database to use in place of a file in the data directory, postgres://user:password@host:port/database; several processes may share it, see docs/nodes.md. file:PATH and env:NAME are read from there."`
 	Worker          *bool          `name:"worker" fallback:"false" help:"Also run a worker in this process, for the task queue local/native."`
 	WorkerCapacity  *int           `name:"worker-capacity" fallback:"2" placeholder:"N" help:"How many tasks the local worker runs at once."`
 	Only            *[]string      `name:"only" placeholder:"SERVICE,…" help:"Serve only these services (default: all)."`

@@ -23,7 +23,8 @@ func event(n int) Event {
 
 func newLog(t testing.TB, opts Options) (*store.Store, *Log) {
 	t.Helper()
-	s := storetest.Open(t, store.Options{Migrations: []store.Migrations{Migrations}, Clock: opts.Clock})
+	// Alone, because a connection that listens would never let a bubble rest.
+	s := storetest.Open(t, store.Options{Migrations: []store.Migrations{Migrations}, Clock: opts.Clock, Alone: true})
 	return s, NewLog(s, opts)
 }
 

@@ -20,6 +20,12 @@ type Engine interface {
 	Reader(ctx context.Context) (Conn, error)
 	// Release takes a Reader back.
 	Release(Conn)
+	// Listen starts to tell what the processes that have the database open,
+	// this one too, gave to Commit as a notice: heard is called with each, in
+	// the order of the commits. lost is called when some may have been missed,
+	// and about every second while there is no telling. It returns false, and
+	// does nothing, when no other process can have the database open.
+	Listen(ctx context.Context, heard func(notice string), lost func()) (shared bool, err error)
 	// Rest is called by the writer after each transaction, when the callers
 	// have been answered: time for housekeeping that must not meet a write.
 	Rest()
@@ -35,8 +41,10 @@ type Conn interface {
 	// a reader.
 	Begin() error
 	// Commit returns after the transaction is durable. After an error the
-	// transaction is undone, unless the error is ErrOutcomeUnknown.
-	Commit() error
+	// transaction is undone, unless the error is ErrOutcomeUnknown. A notice
+	// that is not empty is given to those who Listen; it has less than 8,000
+	// bytes and no NUL.
+	Commit(notice string) error
 	// Rollback undoes the transaction; harmless when there is none.
 	Rollback() error
 	// Exec runs a statement to its end and returns the number of changed rows.

@@ -186,7 +186,7 @@ func transaction(conn Conn, c clock.Clock, fn func(*Tx) error) error {
 	tx := Tx{conn: conn, clock: c}
 	err := tx.run(fn)
 	if err == nil {
-		err = conn.Commit()
+		err = conn.Commit("")
 	}
 	if err != nil {
 		return errors.Join(err, conn.Rollback())

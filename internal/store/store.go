@@ -10,10 +10,12 @@
 //   - Read sees one snapshot, and runs beside the writer.
 //   - Hooks (OnCommit) run once, in order, after the commit is durable and
 //     before any caller is answered.
+//   - Signals tell those who keep something in memory that it changed, in every
+//     process that shares the database.
 //   - When the disk is full or fails, nobody is told that his data was kept,
 //     and the store works again as soon as the disk does.
 //
-// Engines (package sqlite) implement Engine; services only see Store and Tx.
+// Engines (packages sqlite and postgres) implement Engine; services only see Store and Tx.
 package store
 
 import (
@@ -40,6 +42,10 @@ type Options struct {
 	// MaxPages limits the size of a SQLite database in pages of 4 KiB; no
 	// limit when zero. Beyond it, writes fail with ErrDiskFull.
 	MaxPages int64
+	// Alone says that no other process will open the database while this one
+	// has it open, so that nothing is listened for. It has no effect on SQLite,
+	// whose file belongs to one process.
+	Alone bool
 }
 
 // Stats counts what a store did since it was opened. Tests assert on differences.
@@ -59,6 +65,9 @@ type Store struct {
 	writer *writer
 	readTx sync.Pool // of *Tx, with their scratch space
 
+	signals *signals
+	shared  bool
+
 	closing sync.Once
 	closed  error
 
@@ -68,7 +77,7 @@ type Store struct {
 // New is for engines: it applies the migrations and starts the writer. On an
 // error the engine is closed.
 func New(ctx context.Context, engine Engine, opts Options) (*Store, error) {
-	s := &Store{engine: engine, clock: opts.Clock, log: opts.Log}
+	s := &Store{engine: engine, clock: opts.Clock, log: opts.Log, signals: newSignals()}
 	if s.clock == nil {
 		s.clock = clock.Real{}
 	}
@@ -82,6 +91,13 @@ func New(ctx context.Context, engine Engine, opts Options) (*Store, error) {
 	if err := migrate(ctx, engine, s.clock, all); err != nil {
 		engine.Close()
 		return nil, err
+	}
+	if !opts.Alone {
+		var err error
+		if s.shared, err = engine.Listen(ctx, s.heard, s.lost); err != nil {
+			engine.Close()
+			return nil, err
+		}
 	}
 	s.writer = newWriter(s, opts.MaxBatch)
 	s.readTx.New = func() any { return &Tx{clock: s.clock, readOnly: true} }

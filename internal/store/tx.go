@@ -32,6 +32,8 @@ type Tx struct {
 
 	onCommit     []func()
 	beforeCommit []func(*Tx) error
+	signals      []topicSignals
+	signalled    map[[2]string]bool // topic and detail
 	locals       map[any]any
 }
 
@@ -199,6 +201,9 @@ func (tx *Tx) reset() {
 	clear(tx.beforeCommit)
 	clear(tx.locals)
 	clear(tx.values)
+	clear(tx.signals)
+	clear(tx.signalled)
+	tx.signals = tx.signals[:0]
 	tx.onCommit, tx.beforeCommit, tx.values = tx.onCommit[:0], tx.beforeCommit[:0], tx.values[:0]
 	tx.now, tx.dirty, tx.failed = 0, false, nil
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"slices"
 	"sync"
@@ -20,6 +21,8 @@ type writer struct {
 
 	wake chan struct{} // holds one token when somebody waits
 	done chan struct{} // closed when the goroutine has ended
+
+	unsure bool // what became of the last commit is not known
 
 	units []unit    // scratch of one round
 	spare sync.Pool // of *operation
@@ -257,6 +260,10 @@ func (w *writer) attempt(units []unit) (culprit int, err error) {
 	if err := tx.conn.Begin(); err != nil {
 		return everybody, err
 	}
+	if w.unsure {
+		w.unsure = false
+		s.lost() // by now it is decided what became of that commit
+	}
 	undo := func(culprit int, err error) (int, error) {
 		s.logPanic(err)
 		s.rollbacks.Add(1)
@@ -292,8 +299,12 @@ func (w *writer) attempt(units []unit) (culprit int, err error) {
 			return undo(somebody, err)
 		}
 	}
-	if err := tx.conn.Commit(); err != nil {
+	if err := tx.conn.Commit(s.notice(tx.signals)); err != nil {
 		tx.failed = err
+		if errors.Is(err, ErrOutcomeUnknown) {
+			w.unsure = true
+			s.lost()
+		}
 		return undo(somebody, err)
 	}
 	s.commits.Add(1)
@@ -307,5 +318,6 @@ func (w *writer) attempt(units []unit) (culprit int, err error) {
 	for _, fn := range tx.onCommit {
 		s.logPanic(contain(func() error { fn(); return nil }))
 	}
+	s.deliver(tx.signals, false)
 	return 0, nil
 }

@@ -20,7 +20,7 @@ type fakeConn struct {
 }
 
 func (c *fakeConn) Begin() error { c.executed = nil; return c.begin }
-func (c *fakeConn) Commit() error {
+func (c *fakeConn) Commit(string) error {
 	if c.commit != nil {
 		return c.commit
 	}
@@ -50,7 +50,10 @@ func (e fakeEngine) Writer() Conn                         { return e.conn }
 func (e fakeEngine) Reader(context.Context) (Conn, error) { return nil, errors.ErrUnsupported }
 func (e fakeEngine) Release(Conn)                         {}
 func (e fakeEngine) Rest()                                {}
-func (e fakeEngine) Close() error                         { return nil }
+func (e fakeEngine) Listen(context.Context, func(string), func()) (bool, error) {
+	return false, nil
+}
+func (e fakeEngine) Close() error { return nil }
 
 var fakePut = SQL(`INSERT INTO fake VALUES (?)`)
 

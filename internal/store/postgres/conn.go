@@ -120,16 +120,20 @@ func (c *conn) start() error {
 }
 
 // Commit implements store.Conn.
-func (c *conn) Commit() error {
+func (c *conn) Commit(notice string) error {
 	if c.pg == nil {
 		return store.ErrUnavailable
 	}
 	if err := c.detach(); err != nil {
 		return err
 	}
-	results, err := c.pg.Exec(context.Background(), "COMMIT").ReadAll()
+	script := "COMMIT"
+	if notice != "" {
+		script = "NOTIFY " + c.engine.channel + ", " + quote(notice) + "; COMMIT"
+	}
+	results, err := c.pg.Exec(context.Background(), script).ReadAll()
 	if err == nil {
-		if tag := results[0].CommandTag.String(); tag != "COMMIT" {
+		if tag := results[len(results)-1].CommandTag.String(); tag != "COMMIT" {
 			return fmt.Errorf("PostgreSQL answered COMMIT with %s: a statement of the transaction had failed", tag)
 		}
 		return nil

@@ -1,5 +1,6 @@
 // Package postgres is the store's engine for PostgreSQL 15 and newer: one
-// writing connection, several reading ones, over pgx's protocol layer.
+// writing connection, several reading ones and one that listens, over pgx's
+// protocol layer.
 //
 // Commits are durable: a session in which the server would answer before it
 // has flushed is put right. Readers see one snapshot (REPEATABLE READ), taken
@@ -58,6 +59,9 @@ type engine struct {
 	readers  []*conn
 	free     chan *conn // readers that nobody uses
 	closed   chan struct{}
+
+	channel   string // of notices, for this database and schema
+	listening listener
 }
 
 func open(ctx context.Context, url string, opts store.Options) (*engine, error) {
@@ -95,6 +99,9 @@ func open(ctx context.Context, url string, opts store.Options) (*engine, error) 
 	}
 	// Readers connect at their first use.
 	if err := e.writer.connect(ctx); err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	if err := e.nameChannel(ctx); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
 	return e, nil
@@ -146,6 +153,7 @@ func (e *engine) Rest() {}
 // Close waits for the readers.
 func (e *engine) Close() error {
 	close(e.closed)
+	e.listening.stop()
 	for range e.readers {
 		(<-e.free).drop()
 	}

@@ -95,7 +95,7 @@ func (c *conn) close() error {
 
 func (c *conn) Begin() error { return c.simple(c.begin) }
 
-func (c *conn) Commit() error { return c.simple(c.commit) }
+func (c *conn) Commit(string) error { return c.simple(c.commit) }
 
 // Rollback knows that SQLite undoes a transaction by itself after some errors.
 func (c *conn) Rollback() error {

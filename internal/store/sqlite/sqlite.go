@@ -116,6 +116,11 @@ func (e *engine) Dialect() string    { return store.SQLite }
 func (e *engine) Where() string      { return e.path }
 func (e *engine) Writer() store.Conn { return e.writer }
 
+// Listen has nobody to listen to: the file is locked.
+func (e *engine) Listen(context.Context, func(string), func()) (shared bool, err error) {
+	return false, nil
+}
+
 func (e *engine) Reader(ctx context.Context) (store.Conn, error) {
 	select {
 	case <-e.closed:

@@ -47,7 +47,7 @@ func TestCommitWritesTheLogAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := w.Commit(); err != nil {
+	if err := w.Commit(""); err != nil {
 		t.Fatal(err)
 	}
 	if calls := writeCalls(t) - before; calls > 40 {

@@ -32,6 +32,7 @@ func Run(t *testing.T, o Opener) {
 	t.Run("restart", s.restart)
 	t.Run("migrations", s.migrations)
 	t.Run("leases", s.leases)
+	t.Run("signals", s.signals)
 	t.Run("counts", s.counts)
 }
 

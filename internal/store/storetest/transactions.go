@@ -348,6 +348,7 @@ func (s suite) readers(t *testing.T) {
 			"returning":    func(tx *store.Tx) error { var v int64; return tx.Row(stmt.putReturning, "c", 1).Scan(&v) },
 			"OnCommit":     func(tx *store.Tx) error { tx.OnCommit(func() { t.Error("called") }); return nil },
 			"BeforeCommit": func(tx *store.Tx) error { tx.BeforeCommit(func(*store.Tx) error { return nil }); return nil },
+			"Signal":       func(tx *store.Tx) error { tx.Signal("a", "b"); return nil },
 			"Local":        func(tx *store.Tx) error { tx.Local(t, func() any { return 1 }); return nil },
 			"panic":        func(tx *store.Tx) error { panic(name0) },
 		} {

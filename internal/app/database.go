@@ -1,0 +1,41 @@
+package app
+
+import (
+	"context"
+	"path/filepath"
+
+	"taskcluster/internal/api"
+	"taskcluster/internal/clock"
+	"taskcluster/internal/events"
+	"taskcluster/internal/store"
+	"taskcluster/internal/store/keyring"
+	"taskcluster/internal/store/postgres"
+	"taskcluster/internal/store/sqlite"
+	"taskcluster/services/auth"
+	"taskcluster/services/object"
+	"taskcluster/services/purgecache"
+	"taskcluster/services/queue"
+)
+
+// migrations make the tables of everything that keeps something in the database.
+func migrations() []store.Migrations {
+	return []store.Migrations{events.Migrations, api.Migrations(), auth.Migrations(), queue.Migrations(), object.Migrations(), purgecache.Migrations()}
+}
+
+// openDatabase opens the database, PostgreSQL's or a file in the data directory,
+// and the keys that seal what is secret in it.
+func (a *App) openDatabase(ctx context.Context) (keys *keyring.Keyring, err error) {
+	dir := *a.settings.DataDir
+	opts := store.Options{Clock: clock.Real{}, Log: a.log, Migrations: migrations()}
+	if url := a.settings.PostgresURL; url != nil {
+		if keys, err = keyring.Open(dir); err == nil {
+			a.store, err = postgres.Open(ctx, string(*url), opts)
+		}
+		return keys, err
+	}
+	file := filepath.Join(dir, "taskcluster.db")
+	if keys, err = openKeys(dir, file); err == nil {
+		a.store, err = sqlite.Open(ctx, file, opts)
+	}
+	return keys, err
+}
