@@ -174,15 +174,18 @@ func (d *deployment) checkCounters(t testing.TB) {
 	if err != nil {
 		t.Error(err)
 	}
-	if have, want := d.order(d.queue.pending.(*memoryPending)), d.order(d.rebuilt(t)); have != want {
+	if have, want := d.order(d.memory()), d.order(d.rebuilt(t)); have != want {
 		t.Errorf("pending in memory:\n%s\nin the table:\n%s", have, want)
 	}
 }
 
+// memory is the order that a deployment keeps in memory.
+func (d *deployment) memory() *memoryPending { return d.queue.pending.(*memoryRuns).memoryPending }
+
 // rebuilt is the order of pending runs as a restart would make it.
 func (d *deployment) rebuilt(t testing.TB) *memoryPending {
 	m := newMemoryPending()
-	other := &Service{store: d.store, clock: d.clock, pending: m, workers: newWorkerMemory()}
+	other := &Service{store: d.store, clock: d.clock, pending: &memoryRuns{memoryPending: m}, workers: newWorkerMemory()}
 	if err := other.load(context.Background()); err != nil {
 		t.Fatal(err)
 	}

@@ -64,43 +64,38 @@ func (s *Service) waitForWork(ctx context.Context, queue string, w workerName, n
 	if err := s.see(ctx, queue, w); err != nil {
 		return nil, err
 	}
+	search := s.pending.enter(queue, n)
+	defer search.leave()
 	var timeout <-chan struct{}
-	for over := false; !over; {
-		if s.workers.quarantined(workerKey{queue, w}, s.clock.Now()) {
+	for over := false; ; {
+		if s.workers.quarantined(workerKey{queue, w}, s.clock.Now()) { // perhaps since it waits
+			search.leave()
 			return nil, s.sitOut(ctx, timeout)
 		}
-		runs, wait := s.pending.take(queue, n)
-		if wait != nil {
-			if timeout == nil {
-				ch, cancel := s.clock.After(s.clock.Now().Add(s.longPoll))
-				defer cancel()
-				timeout = ch
-			}
-			select {
-			case runs = <-wait.runs:
-			case <-timeout:
-				over = true
-				runs = s.pending.leave(wait)
-			case <-s.stopping:
-				s.pending.putBack(queue, s.pending.leave(wait))
-				return nil, nil
-			case <-ctx.Done():
-				s.pending.putBack(queue, s.pending.leave(wait))
-				return nil, context.Cause(ctx)
-			}
-			if s.workers.quarantined(workerKey{queue, w}, s.clock.Now()) { // since it waits
-				s.pending.putBack(queue, runs)
-				continue
-			}
+		claims, err := search.claim(ctx, w, audit)
+		if err != nil || len(claims) > 0 || over {
+			return claims, err
 		}
-		if len(runs) > 0 {
-			claims, err := s.claim(ctx, queue, w, runs, audit)
-			if err != nil || len(claims) > 0 {
-				return claims, err
+		if timeout == nil {
+			ch, cancel := s.clock.After(s.clock.Now().Add(s.longPoll))
+			defer cancel()
+			timeout = ch
+		}
+		select {
+		case <-search.woken():
+		case <-timeout:
+			select {
+			case <-search.woken(): // at the last moment
+				over = true
+			default:
+				return nil, nil
 			}
+		case <-s.stopping:
+			return nil, nil
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
 		}
 	}
-	return nil, nil
 }
 
 // sitOut waits for the end of the long poll, which is all that a worker in
@@ -118,28 +113,6 @@ func (s *Service) sitOut(ctx context.Context, timeout <-chan struct{}) error {
 		return context.Cause(ctx)
 	}
 	return nil
-}
-
-// claim claims runs that were taken. Those that turn out not to be pending any
-// more are left out; if claiming fails all are put back.
-func (s *Service) claim(ctx context.Context, queue string, w workerName, runs []pendingRun, audit func(*store.Tx)) ([]claim, error) {
-	item := &claimItem{ctx: ctx, queue: queue, worker: w, runs: runs, audit: audit}
-	// Not ctx: we must learn what became of the runs.
-	err := s.claims.Do(context.WithoutCancel(ctx), item)
-	if err == nil && item.gone {
-		err = context.Cause(ctx)
-	}
-	if err != nil {
-		s.pending.putBack(queue, runs)
-		return nil, err
-	}
-	if len(item.claims) < len(runs) {
-		s.pending.release(runs)
-	}
-	if len(item.claims) > 0 {
-		s.history.add(queue, len(item.claims), s.clock.Now())
-	}
-	return item.claims, nil
 }
 
 // claimBatch claims runs: two statements for each, and one for each caller.
@@ -215,7 +188,7 @@ func (s *Service) appendClaim(b []byte, c *claim) ([]byte, error) {
 }
 
 // claimTask is the deprecated way to claim: the worker names the run.
-func (s *Service) claimTask(c *api.Call, in *TaskClaimRequest) (_ any, err error) {
+func (s *Service) claimTask(c *api.Call, in *TaskClaimRequest) (any, error) {
 	id, err := slugid.Parse(c.Param("taskId"))
 	if err != nil {
 		return nil, err
@@ -239,65 +212,45 @@ func (s *Service) claimTask(c *api.Call, in *TaskClaimRequest) (_ any, err error
 		return nil, err
 	}
 	var got claim
-	var refusal error
 	row := t.row
-	held := false
-	if t.concurrency != nil && t.state() == pending && t.last.id == runID {
-		r, there, admitted := s.pending.takeRun(row)
-		if held = there; !admitted {
-			return nil, conflict("Task `%s` can't be claimed now: %d or more runs with its concurrency key %q are live, which is the limit that it sets.",
-				id, t.concurrency.limit, t.concurrency.name())
-		}
-		if there {
-			defer func() {
-				if err != nil {
-					s.pending.putBack(t.queue, []pendingRun{r})
-				}
-			}()
-		}
-	}
-	err = s.store.Write(c.Context, func(tx *store.Tx) error {
-		refusal = nil
+	err = s.pending.claimOne(c.Context, t, func(tx *store.Tx, a admission) (refusal, err error) {
 		t := new(task)
 		got = claim{task: t}
 		if err := scanTask(tx.Row(stmt.claimable, row), t, &got.definition.at, &got.definition.text); err != nil {
-			return err
+			return nil, err
 		}
 		if err := t.loadPast(tx); err != nil {
-			return err
+			return nil, err
 		}
 		got.definition.priority = t.priority
 		r := t.run(runID)
 		switch {
 		case t.deadline <= tx.Now():
-			refusal = conflict("Task `%s` can't be claimed past its deadline at %s.", id, t.deadline)
+			return conflict("Task `%s` can't be claimed past its deadline at %s.", id, t.deadline), nil
 		case r == nil:
-			refusal = runNotFound(id, runID)
+			return runNotFound(id, runID), nil
 		case r.id != t.last.id || r.state != pending && !(r.state == running && r.workerGroup == w.group && r.workerID == w.id):
-			refusal = conflict("Run %d was already claimed by another worker.", runID)
-		case r.state == pending && t.concurrency != nil && !held: // else a limit could be exceeded
-			refusal = conflict("Run %d is being claimed by another worker.", runID)
-		}
-		if refusal != nil {
-			return nil
+			return conflict("Run %d was already claimed by another worker.", runID), nil
+		case r.state == pending && t.concurrency != nil && a == full:
+			return conflict("Task `%s` can't be claimed now: %d or more runs with its concurrency key %q are live, which is the limit that it sets.",
+				id, t.concurrency.limit, t.concurrency.name()), nil
+		case r.state == pending && t.concurrency != nil && a == elsewhere: // else a limit could be exceeded
+			return conflict("Run %d is being claimed by another worker.", runID), nil
 		}
 		o := s.begin(tx)
 		if r.state == running {
 			o.publishRunning(t)
 		} else {
 			if err := o.claim(t, w, o.takenUntil()); err != nil {
-				return err
+				return nil, err
 			}
 			if err := o.recordClaims(t.queue, w, []claim{got}); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		c.Audit(tx)
-		return o.finish()
+		return nil, o.finish()
 	})
-	if err == nil {
-		err = refusal
-	}
 	if err != nil {
 		return nil, err
 	}

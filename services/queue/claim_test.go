@@ -44,7 +44,7 @@ func TestLongPollEnds(t *testing.T) {
 	}
 	d.clock.Advance(time.Microsecond)
 	(<-got).want(200, `{"tasks":[]}`)
-	if d.parked() != 0 || len(d.queue.pending.(*memoryPending).queues) != 0 {
+	if d.parked() != 0 || len(d.memory().queues) != 0 {
 		t.Error("something was left behind")
 	}
 }
@@ -164,10 +164,10 @@ func TestClientGoesAway(t *testing.T) {
 
 	// Handed over, but not claimed yet: the caller leaves at this moment.
 	first, second := d.create(with{"priority": "high"}), d.create()
-	runs, _ := d.queue.pending.take(testQueue, 2)
+	runs, _ := d.memory().take(testQueue, 2)
 	ctx, cancel = context.WithCancel(t.Context())
 	cancel()
-	claims, err := d.queue.claim(ctx, testQueue, workerName{"wg", "gone"}, runs, func(*store.Tx) {})
+	claims, err := d.queue.pending.(*memoryRuns).claimTaken(ctx, testQueue, workerName{"wg", "gone"}, runs, func(*store.Tx) {})
 	if len(claims) != 0 || !errors.Is(err, context.Canceled) {
 		t.Fatalf("%v, %v", claims, err)
 	}
@@ -180,9 +180,9 @@ func TestClientGoesAway(t *testing.T) {
 func TestFailedClaimIsPutBack(t *testing.T) {
 	d := deploy(t)
 	id := d.create()
-	runs, _ := d.queue.pending.take(testQueue, 1)
+	runs, _ := d.memory().take(testQueue, 1)
 	broken := errors.New("broken")
-	_, err := d.queue.claim(t.Context(), testQueue, workerName{"wg", "w"}, runs, func(tx *store.Tx) {
+	_, err := d.queue.pending.(*memoryRuns).claimTaken(t.Context(), testQueue, workerName{"wg", "w"}, runs, func(tx *store.Tx) {
 		tx.BeforeCommit(func(*store.Tx) error { return broken })
 	})
 	if !errors.Is(err, broken) {
@@ -196,14 +196,14 @@ func TestFailedClaimIsPutBack(t *testing.T) {
 func TestStaleEntries(t *testing.T) {
 	d := deploy(t)
 	stale, good := d.create(with{"priority": "high"}), d.create()
-	runs, _ := d.queue.pending.take(testQueue, 1)
+	runs, _ := d.memory().take(testQueue, 1)
 	d.call(root, "POST", "/task/"+stale+"/cancel", nil).want(200)
-	d.queue.pending.putBack(testQueue, runs)
+	d.memory().putBack(testQueue, runs)
 	if a := d.claim("w", 1); a.string("tasks", 0, "status", "taskId") != good {
 		t.Error(a.body)
 	}
 	// Nothing but stale ones: wait.
-	d.queue.pending.putBack(testQueue, runs)
+	d.memory().putBack(testQueue, runs)
 	got := d.park(t.Context(), "w", 1)
 	d.clock.Advance(20 * time.Second)
 	(<-got).want(200, `{"tasks":[]}`)

@@ -279,6 +279,7 @@ func (m *memoryPending) follow(c *pendingChange) {
 	}
 }
 
+// release gives up taken runs that turned out not to be pending.
 func (m *memoryPending) release(runs []pendingRun) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -288,6 +289,9 @@ func (m *memoryPending) release(runs []pendingRun) {
 	m.serveTouched()
 }
 
+// takeRun removes one run, which has a concurrency key, whatever its place.
+// admitted is false when its limit is reached. One that is not there was taken
+// before, or is not pending.
 func (m *memoryPending) takeRun(row int64) (run pendingRun, there, admitted bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

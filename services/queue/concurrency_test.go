@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"taskcluster/internal/clock"
+	"taskcluster/internal/store"
 
 	"pgregory.net/rapid"
 )
@@ -42,23 +43,21 @@ func TestConcurrencyRefusals(t *testing.T) {
 // claimed claims up to n tasks and returns their ids.
 func (d *deployment) claimed(n int) (ids []string) {
 	d.t.Helper()
-	for {
-		runs, wait := d.queue.pending.take(testQueue, n)
-		if wait != nil {
-			d.queue.pending.leave(wait)
-			return nil
-		}
-		claims, err := d.queue.claim(context.Background(), testQueue, workerName{"wg", "w"}, runs, noAudit)
-		if err != nil {
-			d.t.Fatal(err)
-		}
-		for _, c := range claims {
-			ids = append(ids, c.task.id.String())
-		}
-		if len(ids) > 0 {
-			return ids
-		}
+	claims, err := d.claimNow(context.Background(), workerName{"wg", "w"}, n, noAudit)
+	if err != nil {
+		d.t.Fatal(err)
 	}
+	for _, c := range claims {
+		ids = append(ids, c.task.id.String())
+	}
+	return ids
+}
+
+// claimNow claims up to n tasks for a worker, without waiting for one.
+func (d *deployment) claimNow(ctx context.Context, w workerName, n int, audit func(*store.Tx)) ([]claim, error) {
+	search := d.queue.pending.enter(testQueue, n)
+	defer search.leave()
+	return search.claim(ctx, w, audit)
 }
 
 func TestConcurrencyLimit(t *testing.T) {
@@ -162,13 +161,11 @@ func TestConcurrencyRace(t *testing.T) {
 				if over {
 					return
 				}
-				runs, wait := d.queue.pending.take(testQueue, 2)
-				if wait != nil {
-					d.queue.pending.putBack(testQueue, d.queue.pending.leave(wait))
+				claims, err := d.claimNow(context.Background(), workerName{"wg", fmt.Sprint("w", i)}, 2, noAudit)
+				if err == nil && len(claims) == 0 {
 					time.Sleep(time.Millisecond)
 					continue
 				}
-				claims, err := d.queue.claim(context.Background(), testQueue, workerName{"wg", fmt.Sprint("w", i)}, runs, noAudit)
 				if err != nil {
 					t.Error(err)
 					return

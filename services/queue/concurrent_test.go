@@ -97,7 +97,7 @@ func TestConcurrentWork(t *testing.T) {
 			t.Errorf("%s was claimed %d times", run, n)
 		}
 	}
-	if order := d.order(d.queue.pending.(*memoryPending)); order != "" || d.parked() != 0 {
+	if order := d.order(d.memory()); order != "" || d.parked() != 0 {
 		t.Errorf("left behind: %d waiters, %s", d.parked(), order)
 	}
 }

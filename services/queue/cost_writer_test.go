@@ -30,7 +30,7 @@ func BenchmarkWriter(b *testing.B) {
 		}
 	}
 	claim := func() {
-		runs, _ := d.queue.pending.take(testQueue, n)
+		runs, _ := d.memory().take(testQueue, n)
 		write(func(tx *store.Tx) error {
 			return d.queue.claimBatch(tx, []*claimItem{{ctx: b.Context(), queue: testQueue, worker: workerName{"wg", "w"}, runs: runs, audit: noAudit}})
 		})

@@ -479,7 +479,7 @@ func (d *deployment) expireNow() error {
 
 // parked is the number of callers that wait for work.
 func (d *deployment) parked() int {
-	m := d.queue.pending.(*memoryPending)
+	m := d.memory()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := 0

@@ -44,8 +44,8 @@ func (s *Service) begin(tx *store.Tx) *op {
 	c := tx.Local(collectedKey{s}, func() any {
 		c := new(collected)
 		tx.BeforeCommit(c.writeCounts)
+		s.pending.follow(tx, c)
 		tx.OnCommit(func() {
-			s.pending.apply(c.changes)
 			if c.due != 0 {
 				s.timers.before(c.due)
 			}
@@ -90,16 +90,20 @@ func (o *op) moved(t *task, from state) {
 		}
 	}
 	if to == pending {
-		o.c.changes = append(o.c.changes, t.pendingChange())
+		c := t.pendingChange()
+		c.ended = from == running
+		o.c.changes = append(o.c.changes, c)
 	} else if from == pending || from == running && t.concurrency != nil {
-		o.c.changes = append(o.c.changes, pendingChange{pendingRun: pendingRun{row: t.row, limit: t.concurrency}, running: to == running})
+		o.c.changes = append(o.c.changes, pendingChange{pendingRun: pendingRun{row: t.row, limit: t.concurrency},
+			running: to == running, of: t.queue, ended: from == running})
 	}
 	o.timer(t)
 }
 
 // pendingChange says that the task is pending as it is now.
 func (t *task) pendingChange() pendingChange {
-	return pendingChange{pendingRun: pendingRun{row: t.row, scheduled: t.last.scheduled, priority: t.priority, limit: t.concurrency}, queue: t.queue}
+	return pendingChange{pendingRun: pendingRun{row: t.row, scheduled: t.last.scheduled, priority: t.priority, limit: t.concurrency},
+		queue: t.queue, of: t.queue, deadline: t.deadline}
 }
 
 // timer notes when the task is due.

@@ -1,41 +1,58 @@
 package queue
 
 import (
-	"sync"
+	"context"
 
 	"taskcluster/internal/clock"
+	"taskcluster/internal/store"
 )
 
 // pendingRuns is the order in which pending runs are claimed: by priority,
 // then by the time at which they became pending, then by the age of the task.
-// What it holds is what was committed: transitions tell it afterwards.
+// Transitions tell it what they change, within their transactions.
 //
-// A run that was taken belongs to the taker, who claims it in a transaction
-// (which checks that it is still pending) or puts it back.
+// memoryRuns keeps it in memory, which holds while nobody else writes to the
+// database; databaseRuns in a table.
 type pendingRuns interface {
-	// apply takes over what a commit changed, in order, and hands runs to
-	// callers that wait.
-	apply(changes []pendingChange)
-	// take removes up to n runs of a task queue, best first. When there are
-	// none the caller is put in line and gets a waiter.
-	take(queue string, n int) ([]pendingRun, *waiter)
-	// leave takes a waiter out of the line. When runs were handed to it
-	// meanwhile it returns them: they are the caller's.
-	leave(w *waiter) []pendingRun
-	// putBack returns taken runs to their places.
-	putBack(queue string, runs []pendingRun)
-	// release gives up taken runs that turned out not to be pending.
-	release(runs []pendingRun)
-	// takeRun removes one run, which has a concurrency key, whatever its place.
-	// admitted is false when its limit is reached. One that is not there was
-	// taken before, or is not pending.
-	takeRun(row int64) (run pendingRun, there, admitted bool)
+	// load is called once, on a snapshot, before anything else.
+	load(tx *store.Tx) error
+	// follow is called at the first transition of a transaction. Until it
+	// commits, c collects what changes.
+	follow(tx *store.Tx, c *collected)
+	// enter begins a search for up to n runs of a task queue.
+	enter(queue string, n int) claimant
+	// claimOne runs fn in a transaction that may claim the last run of t, whatever
+	// its place; t is as it was read before. If the run is pending and has
+	// a concurrency key, admission says whether it may be claimed. A refusal is
+	// returned, and nothing was claimed then.
+	claimOne(ctx context.Context, t *task, fn func(tx *store.Tx, a admission) (refusal, err error)) error
 	// ahead counts the runs that would be claimed before r, up to most; exact is
-	// false when there are as many.
-	ahead(queue string, r pendingRun, most int) (n int, exact bool)
-	// live is the number of live runs of a concurrency key.
-	live(key string) int
+	// false when there are as many. tx is a snapshot.
+	ahead(tx *store.Tx, queue string, r pendingRun, most int) (n int, exact bool, err error)
+	// live is the number of live runs of a concurrency key. tx is a snapshot.
+	live(tx *store.Tx, key string) (int, error)
 }
+
+// claimant is one caller of claimWork. It is used by one goroutine.
+type claimant interface {
+	// claim claims runs for a worker, best first, at least one if there are any.
+	// If there are none, the caller stands in line from then on.
+	claim(ctx context.Context, w workerName, audit func(*store.Tx)) ([]claim, error)
+	// woken receives when it is worth calling claim again.
+	woken() <-chan struct{}
+	// leave ends the search: nothing is kept back for the caller. It may be
+	// called more than once.
+	leave()
+}
+
+// admission says whether a run with a concurrency key may be claimed.
+type admission int
+
+const (
+	admitted  admission = iota
+	full                // its limit is reached
+	elsewhere           // somebody else is about to claim it, or has done so
+)
 
 // pendingRun is a task whose last run is pending.
 type pendingRun struct {
@@ -53,289 +70,9 @@ type pendingChange struct {
 	pendingRun
 	queue   string
 	running bool
-}
 
-// memoryPending keeps the order in memory: one heap for each priority of each
-// task queue, and an index from tasks to their places in the heaps, so that a
-// canceled task leaves at once. A test measures what a pending run costs.
-// What has a concurrency key is looked after in concurrency.go.
-type memoryPending struct {
-	mu     sync.Mutex
-	queues map[string]*pendingQueue
-	heaps  []*pendingHeap // by number, so that places hold no pointers
-	unused []int32        // numbers free for reuse
-	places map[int64]place
-
-	gates   map[string]*gate
-	keyed   map[int64]*keyedRun // pending runs with a key, by tasks.id
-	touched []*pendingQueue     // that got a run while somebody waits there
-}
-
-type place struct{ heap, at int32 }
-
-// pendingQueue is one task queue: its runs, or callers that wait for runs.
-// Both are never there at the same time.
-type pendingQueue struct {
-	name        string
-	size        int
-	heaps       [highest + 1]*pendingHeap
-	first, last *waiter
-	touched     bool // by the apply that is going on
-}
-
-func newMemoryPending() *memoryPending {
-	return &memoryPending{queues: map[string]*pendingQueue{}, places: map[int64]place{},
-		gates: map[string]*gate{}, keyed: map[int64]*keyedRun{}}
-}
-
-func (m *memoryPending) apply(changes []pendingChange) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for i := range changes {
-		c := &changes[i]
-		if c.limit != nil {
-			m.follow(c)
-			if k := m.keyed[c.row]; k != nil {
-				m.removeKeyed(k)
-			}
-			if c.queue != "" {
-				m.insertKeyed(c.queue, c.pendingRun)
-			}
-			continue
-		}
-		if p, ok := m.places[c.row]; ok {
-			m.remove(p)
-		}
-		if c.queue != "" {
-			q := m.queue(c.queue)
-			m.insert(q, c.pendingRun)
-			m.touch(q)
-		}
-	}
-	m.serveTouched()
-}
-
-// touch notes that a queue got a run.
-func (m *memoryPending) touch(q *pendingQueue) {
-	if q.first != nil && !q.touched {
-		q.touched = true
-		m.touched = append(m.touched, q)
-	}
-}
-
-// serveTouched hands runs to those who wait in the queues that got some.
-func (m *memoryPending) serveTouched() {
-	for i := 0; i < len(m.touched); i++ { // serving may touch others
-		q := m.touched[i]
-		q.touched = false
-		m.serve(q)
-	}
-	clear(m.touched)
-	m.touched = m.touched[:0]
-}
-
-func (m *memoryPending) take(queue string, n int) ([]pendingRun, *waiter) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	q := m.queue(queue)
-	if q.size > 0 {
-		return m.pop(q, n), nil
-	}
-	return nil, q.park(n)
-}
-
-func (m *memoryPending) leave(w *waiter) []pendingRun {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if q := w.queue; q != nil {
-		q.unpark(w)
-		m.tidy(q)
-		return nil
-	}
-	select {
-	case runs := <-w.runs:
-		return runs
-	default:
-		return nil
-	}
-}
-
-func (m *memoryPending) putBack(queue string, runs []pendingRun) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, r := range runs {
-		if r.limit != nil {
-			m.giveUp(r.hold)
-			r.hold = nil
-			if m.keyed[r.row] == nil {
-				m.insertKeyed(queue, r)
-			}
-			continue
-		}
-		if _, ok := m.places[r.row]; !ok { // else there is a later run of the task
-			q := m.queue(queue)
-			m.insert(q, r)
-			m.touch(q)
-		}
-	}
-	m.serveTouched()
-}
-
-// serve hands runs to waiters as long as there are both.
-func (m *memoryPending) serve(q *pendingQueue) {
-	for q.first != nil && q.size > 0 {
-		w := q.first
-		q.unpark(w)
-		w.runs <- m.pop(q, w.n)
-	}
-	m.tidy(q)
-}
-
-// pop takes up to n runs, best first.
-func (m *memoryPending) pop(q *pendingQueue, n int) []pendingRun {
-	runs := make([]pendingRun, 0, min(n, q.size))
-	busy := q.touched
-	q.touched = true // it stays, whatever is taken out and put in
-	for p := highest; p >= lowest && len(runs) < n; p-- {
-		for h := q.heaps[p]; h != nil && len(h.items) > 0 && len(runs) < n; {
-			top := h.items[0]
-			m.remove(place{h.number, 0})
-			r := pendingRun{row: top.row, scheduled: top.scheduled, priority: p}
-			if k := m.keyed[r.row]; k != nil {
-				r.limit = k.limit
-				k.class.first = nil
-				delete(m.keyed, r.row)
-				r.hold = m.holdRun(k.limit.key, r.row, false)
-				m.settle(k.class)
-			}
-			runs = append(runs, r)
-		}
-	}
-	q.touched = busy
-	m.tidy(q)
-	return runs
-}
-
-func (m *memoryPending) insert(q *pendingQueue, r pendingRun) {
-	h := q.heaps[r.priority]
-	if h == nil {
-		h = &pendingHeap{queue: q}
-		if n := len(m.unused); n > 0 {
-			h.number = m.unused[n-1]
-			m.unused = m.unused[:n-1]
-			m.heaps[h.number] = h
-		} else {
-			h.number = int32(len(m.heaps))
-			m.heaps = append(m.heaps, h)
-		}
-		q.heaps[r.priority] = h
-	}
-	h.items = append(h.items, heapItem{r.scheduled, r.row})
-	h.up(len(h.items)-1, m.places)
-	q.size++
-}
-
-func (m *memoryPending) remove(p place) {
-	h := m.heaps[p.heap]
-	delete(m.places, h.items[p.at].row)
-	h.remove(int(p.at), m.places)
-	h.queue.size--
-	m.tidy(h.queue)
-}
-
-func (m *memoryPending) queue(name string) *pendingQueue {
-	q := m.queues[name]
-	if q == nil {
-		q = &pendingQueue{name: name}
-		m.queues[name] = q
-	}
-	return q
-}
-
-// tidy forgets a task queue that nothing is in. It may be used all the same by
-// whoever holds it: insert and park are always preceded by queue.
-func (m *memoryPending) tidy(q *pendingQueue) {
-	if q.size > 0 || q.first != nil || q.touched || m.queues[q.name] != q {
-		return
-	}
-	delete(m.queues, q.name)
-	for p, h := range q.heaps {
-		if h != nil {
-			m.heaps[h.number] = nil
-			m.unused = append(m.unused, h.number)
-			q.heaps[p] = nil
-		}
-	}
-}
-
-// pendingHeap is a binary heap, smallest first, that keeps the index of places
-// up to date. (container/heap would box each item.)
-type pendingHeap struct {
-	queue  *pendingQueue
-	number int32
-	items  []heapItem
-}
-
-type heapItem struct {
-	scheduled clock.Time
-	row       int64
-}
-
-func (a heapItem) before(b heapItem) bool {
-	return a.scheduled < b.scheduled || a.scheduled == b.scheduled && a.row < b.row
-}
-
-func (h *pendingHeap) set(i int, item heapItem, places map[int64]place) {
-	h.items[i] = item
-	places[item.row] = place{h.number, int32(i)}
-}
-
-func (h *pendingHeap) up(i int, places map[int64]place) {
-	item := h.items[i]
-	for i > 0 {
-		parent := (i - 1) / 2
-		if !item.before(h.items[parent]) {
-			break
-		}
-		h.set(i, h.items[parent], places)
-		i = parent
-	}
-	h.set(i, item, places)
-}
-
-func (h *pendingHeap) down(i int, places map[int64]place) {
-	item := h.items[i]
-	for {
-		child := 2*i + 1
-		if child >= len(h.items) {
-			break
-		}
-		if right := child + 1; right < len(h.items) && h.items[right].before(h.items[child]) {
-			child = right
-		}
-		if !h.items[child].before(item) {
-			break
-		}
-		h.set(i, h.items[child], places)
-		i = child
-	}
-	h.set(i, item, places)
-}
-
-func (h *pendingHeap) remove(i int, places map[int64]place) {
-	end := len(h.items) - 1
-	moved := h.items[end]
-	h.items = h.items[:end]
-	if i == end {
-		return
-	}
-	h.items[i] = moved
-	if i > 0 && moved.before(h.items[(i-1)/2]) {
-		h.up(i, places)
-	} else {
-		h.down(i, places)
-	}
-	if c := cap(h.items); c > 4096 && len(h.items) < c/4 {
-		h.items = append(make([]heapItem, 0, c/2), h.items...)
-	}
+	// What only the database wants to know.
+	of       string     // the task queue, whatever the run is now
+	ended    bool       // the run was live
+	deadline clock.Time // of the task
 }

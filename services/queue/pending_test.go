@@ -107,7 +107,8 @@ func TestWaitersInLine(t *testing.T) {
 		want []int64
 	}{{a, []int64{2}}, {c, []int64{1}}, {b, []int64{3, 4}}} {
 		var rows []int64
-		for _, r := range <-w.w.runs {
+		<-w.w.ready
+		for _, r := range w.w.runs {
 			rows = append(rows, r.row)
 		}
 		if !slices.Equal(rows, w.want) {

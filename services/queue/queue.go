@@ -82,7 +82,6 @@ type Service struct {
 
 	creates  *store.Batch[creations]
 	bulk     *semaphore.Weighted // bounds the tasks of createTasks that wait for the writer
-	claims   *store.Batch[claimItem]
 	reclaims *store.Batch[reclaimItem]
 	resolves *store.Batch[resolution]
 	sights   *store.Batch[sighting]
@@ -108,7 +107,6 @@ func New(cfg Config) (*Service, error) {
 		longPoll:        cfg.LongPoll,
 		maxDeadline:     cfg.MaxDeadline,
 		maxDependencies: cfg.MaxDependencies,
-		pending:         newMemoryPending(),
 		workers:         newWorkerMemory(),
 		timers:          newAlarm(),
 		releases:        newAlarm(),
@@ -137,10 +135,10 @@ func New(cfg Config) (*Service, error) {
 		return nil, fmt.Errorf("queue: the object service: %w", err)
 	}
 	s.creates = store.NewBatch(s.store, "queue.create", s.createBatch)
-	s.claims = store.NewBatch(s.store, "queue.claim", s.claimBatch)
 	s.reclaims = store.NewBatch(s.store, "queue.reclaim", s.reclaimBatch)
 	s.resolves = store.NewBatch(s.store, "queue.resolve", s.resolveBatch)
 	s.sights = store.NewBatch(s.store, "queue.seen", s.sightBatch)
+	s.pending = newMemoryRuns(s)
 	if err := s.load(context.Background()); err != nil {
 		return nil, fmt.Errorf("queue: %w", err)
 	}
@@ -157,48 +155,9 @@ func setDefault[T comparable](v *T, to T) {
 // load fills memory with what is pending and who is quarantined.
 func (s *Service) load(ctx context.Context) error {
 	return s.store.Read(ctx, func(tx *store.Tx) error {
-		if err := s.loadLive(tx); err != nil {
+		if err := s.pending.load(tx); err != nil {
 			return err
 		}
-		rows := tx.Query(stmt.pendingAtStart)
-		defer rows.Close()
-		var batch []pendingChange
-		for rows.Next() {
-			var c pendingChange
-			var p int64
-			var key string
-			var limit int
-			if err := rows.Scan(&c.row, &c.queue, &p, &c.scheduled, &key, &limit); err != nil {
-				return err
-			}
-			c.limit = concurrencyOf(key, limit)
-			c.priority = priority(p)
-			if batch = append(batch, c); len(batch) == 4096 {
-				s.pending.apply(batch)
-				batch = batch[:0]
-			}
-		}
-		if err := rows.Err(); err != nil {
-			return err
-		}
-		s.pending.apply(batch)
 		return s.workers.load(tx, s.clock.Now())
 	})
-}
-
-// loadLive counts the running tasks that have a concurrency key.
-func (s *Service) loadLive(tx *store.Tx) error {
-	rows := tx.Query(stmt.liveAtStart)
-	defer rows.Close()
-	for rows.Next() {
-		c := pendingChange{running: true}
-		var key string
-		var limit int
-		if err := rows.Scan(&c.row, &key, &limit); err != nil {
-			return err
-		}
-		c.limit = concurrencyOf(key, limit)
-		s.pending.apply([]pendingChange{c})
-	}
-	return rows.Err()
 }

@@ -4,15 +4,16 @@ package queue
 // goroutine of its own: the request's goroutine sleeps on the channel until a
 // commit hands it runs, its time is over, or the client goes away.
 type waiter struct {
-	runs       chan []pendingRun // receives once
-	n          int               // how many runs it wants at most
-	queue      *pendingQueue     // nil once it left the line
+	ready      chan struct{} // receives once, when runs were handed to it
+	runs       []pendingRun  // these
+	n          int           // how many runs it wants at most
+	queue      *pendingQueue // nil once it left the line
 	prev, next *waiter
 }
 
 // park puts a caller at the end of the line.
 func (q *pendingQueue) park(n int) *waiter {
-	w := &waiter{runs: make(chan []pendingRun, 1), n: n, queue: q, prev: q.last}
+	w := &waiter{ready: make(chan struct{}, 1), n: n, queue: q, prev: q.last}
 	if q.last != nil {
 		q.last.next = w
 	} else {

@@ -126,7 +126,10 @@ func (s *Service) explainPending(tx *store.Tx, t *task, out *WhyPendingResponse)
 	if err := tx.Row(stmt.counts, t.queue).Scan(&total, &running); err != nil && !errors.Is(err, store.ErrNoRows) {
 		return err
 	}
-	ahead, exact := s.pending.ahead(t.queue, t.pendingChange().pendingRun, maxAhead)
+	ahead, exact, err := s.pending.ahead(tx, t.queue, t.pendingChange().pendingRun, maxAhead)
+	if err != nil {
+		return err
+	}
 	out.Position = &WhyPendingResponsePosition{Ahead: int64(ahead), Exact: exact, Pending: int64(total)}
 
 	w := &WhyPendingResponseWorkers{}
@@ -148,7 +151,10 @@ func (s *Service) explainPending(tx *store.Tx, t *task, out *WhyPendingResponse)
 	fmt.Fprintf(&text, "The task is pending in %s since %s.", t.queue, t.last.scheduled)
 	blocked := false
 	if limit := t.concurrency; limit != nil {
-		live := s.pending.live(limit.key)
+		live, err := s.pending.live(tx, limit.key)
+		if err != nil {
+			return err
+		}
 		out.Concurrency = &WhyPendingResponseConcurrency{Key: limit.name(), Limit: int64(limit.limit), Live: int64(live)}
 		if blocked = live >= limit.limit; blocked {
 			fmt.Fprintf(&text, " It is passed over: %d runs with its concurrency key %q are live, and it allows %d.", live, limit.name(), limit.limit)
