@@ -66,17 +66,11 @@ type Log struct {
 }
 
 var logStmt = struct{ insert, read, last *store.Stmt }{
-	// In PostgreSQL several writers append. The lock is held until their
-	// commit, so that rows become visible in the order of their numbers and
-	// a reader never overtakes one. (Filtering by the oldest running
-	// transaction would not do: numbers and transaction ids are not given out
-	// in the same order.)
-	insert: store.Dialect(
-		`INSERT INTO events_log (time, events) VALUES (?, ?) RETURNING id`,
-		`WITH appending AS MATERIALIZED (SELECT pg_advisory_xact_lock(7236201530158912))
-		INSERT INTO events_log (time, events) SELECT CAST(? AS BIGINT), CAST(? AS BYTEA) FROM appending RETURNING id`),
-	read: store.SQL(`SELECT id, time, events FROM events_log WHERE id >= ? ORDER BY id LIMIT ?`),
-	last: store.SQL(`SELECT id, events FROM events_log ORDER BY id DESC LIMIT 1`),
+	// One process writes at a time, so rows become visible in the order of their
+	// numbers and a reader never overtakes one.
+	insert: store.SQL(`INSERT INTO events_log (time, events) VALUES (?, ?) RETURNING id`),
+	read:   store.SQL(`SELECT id, time, events FROM events_log WHERE id >= ? ORDER BY id LIMIT ?`),
+	last:   store.SQL(`SELECT id, events FROM events_log ORDER BY id DESC LIMIT 1`),
 }
 
 // perRow is the number of positions in a row.

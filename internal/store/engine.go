@@ -38,8 +38,12 @@ type Engine interface {
 // (wrapped) where they apply.
 type Conn interface {
 	// Begin starts a transaction: a writing one on the writer, a snapshot on
-	// a reader.
+	// a reader. Of those who write to the database, in whatever process, one
+	// has a transaction at a time.
 	Begin() error
+	// Single makes a reader ready for one statement without a transaction,
+	// which is a snapshot by itself.
+	Single() error
 	// Commit returns after the transaction is durable. After an error the
 	// transaction is undone, unless the error is ErrOutcomeUnknown. A notice
 	// that is not empty is given to those who Listen; it has less than 8,000
@@ -59,6 +63,22 @@ type Conn interface {
 	Describe(q *Stmt) (params, columns int, err error)
 	// Script runs statements without arguments, separated by semicolons.
 	Script(text string) error
+}
+
+// Pipeliner is a Conn to a database so far away that round trips count. For
+// a Conn that is none, statements are run one by one.
+type Pipeliner interface {
+	Conn
+	// Send runs a statement at the latest before the next one that is not sent,
+	// or with the commit; its error is then the error of that.
+	Send(q *Stmt, args []Value) error
+	// ExecMany runs a statement once for each row of arguments, and returns the
+	// number of changed rows. args has the rows one after the other. When
+	// q.IsEach, it runs once, each placeholder being the array of one column.
+	ExecMany(q *Stmt, rows int, args []Value) (int64, error)
+	// QueryMany is ExecMany for a statement that answers with rows: a cursor
+	// over those of the first row of arguments, then those of the second, ….
+	QueryMany(q *Stmt, rows int, args []Value) (Cursor, error)
 }
 
 // Cursor walks over the rows of a query. A Cursor may be used again by its

@@ -13,6 +13,7 @@ type Stmt struct {
 	sqlite, postgres string
 	writes           bool
 	inserts          bool // made by Insert
+	each             bool // made by Each
 }
 
 // SQL makes a statement whose text holds for both engines.
@@ -36,6 +37,26 @@ func Insert(text string) *Stmt {
 	q.inserts = true
 	return q
 }
+
+// Each makes a statement for Tx.Many. On SQLite it runs once for each row of
+// arguments. On PostgreSQL it runs once for all of them, and each `?` stands for
+// the array of one column of them, so that it is cast to an array type:
+//
+//	Each(
+//		`UPDATE counter SET n = n + ? WHERE name = ?`,
+//		`UPDATE counter SET n = counter.n + new.n
+//		FROM unnest(CAST(? AS BIGINT[]), CAST(? AS TEXT[])) AS new (n, name) WHERE counter.name = new.name`)
+//
+// A `?` that is not cast to an array stands for the argument in the first row; it
+// is meant for what is the same in all rows. Mind that one statement changes a row once, where a loop changes it again.
+func Each(sqlite, postgres string) *Stmt {
+	q := Dialect(sqlite, postgres)
+	q.each = true
+	return q
+}
+
+// IsEach tells whether the function Each made the statement.
+func (q *Stmt) IsEach() bool { return q.each }
 
 // Inserts tells whether the function Insert made the statement. PostgreSQL then
 // answers it with a column more than SQLite.

@@ -20,6 +20,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -133,17 +134,46 @@ func (s *Store) Read(ctx context.Context, fn func(*Tx) error) error {
 	if err := conn.Begin(); err != nil {
 		return err
 	}
-	tx := s.readTx.Get().(*Tx)
-	tx.conn, tx.ctx = conn, ctx
-	err = tx.run(fn)
-	s.logPanic(err)
-	s.statements.Add(tx.statements)
-	tx.reset()
-	tx.conn, tx.ctx, tx.statements = nil, nil, 0
-	s.readTx.Put(tx)
+	err = s.read(ctx, conn, fn, false)
 	if err := conn.Rollback(); err != nil {
 		s.log.Error("a read transaction could not be ended", "error", err)
 	}
+	return err
+}
+
+// ReadOne is Read for a function that runs one statement, and is quicker,
+// because a statement is a snapshot by itself. A second one is refused. fn may
+// run again when the connection turns out to be lost.
+func (s *Store) ReadOne(ctx context.Context, fn func(*Tx) error) error {
+	conn, err := s.engine.Reader(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.engine.Release(conn)
+	s.reads.Add(1)
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	for attempt := 1; ; attempt++ {
+		if err := conn.Single(); err != nil {
+			return err
+		}
+		if err = s.read(ctx, conn, fn, true); !errors.Is(err, ErrUnavailable) || attempt == 2 {
+			return err
+		}
+	}
+}
+
+func (s *Store) read(ctx context.Context, conn Conn, fn func(*Tx) error, single bool) error {
+	tx := s.readTx.Get().(*Tx)
+	tx.conn, tx.ctx, tx.single = conn, ctx, single
+	tx.pipe, _ = conn.(Pipeliner)
+	err := tx.run(fn)
+	s.logPanic(err)
+	s.statements.Add(tx.statements)
+	tx.reset()
+	tx.conn, tx.pipe, tx.ctx, tx.statements = nil, nil, nil, 0
+	s.readTx.Put(tx)
 	return err
 }
 

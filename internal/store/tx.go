@@ -17,10 +17,12 @@ import (
 // type than its destination. A nil []byte is NULL.
 type Tx struct {
 	conn     Conn
+	pipe     Pipeliner       // conn, if it is one
 	ctx      context.Context // of Read; nil in the writer
 	clock    clock.Clock
 	now      clock.Time
 	readOnly bool
+	single   bool // of ReadOne
 	live     bool // a function runs that it was handed to
 
 	dirty  bool  // something was written, or memory may have been touched, since the operation began
@@ -147,6 +149,22 @@ func (tx *Tx) hook(name string) bool {
 
 // prepare converts the arguments and counts the statement.
 func (tx *Tx) prepare(q *Stmt, args []any) error {
+	if err := tx.may(q); err != nil {
+		return err
+	}
+	if q.each {
+		return tx.fail(q, errors.New("this statement was made by store.Each, for Tx.Many"))
+	}
+	tx.statements++
+	var err error
+	if tx.values, err = appendValues(tx.values[:0], args); err != nil {
+		return tx.fail(q, err)
+	}
+	return nil
+}
+
+// may tells why a statement may not run, if it may not.
+func (tx *Tx) may(q *Stmt) error {
 	if !tx.live {
 		return errors.New("a transaction was used outside its function")
 	}
@@ -159,10 +177,8 @@ func (tx *Tx) prepare(q *Stmt, args []any) error {
 		}
 		tx.dirty = true
 	}
-	tx.statements++
-	var err error
-	if tx.values, err = appendValues(tx.values[:0], args); err != nil {
-		return tx.fail(q, err)
+	if tx.single && tx.statements > 0 {
+		return tx.fail(q, errors.New("a second statement is not possible in Store.ReadOne"))
 	}
 	return nil
 }

@@ -80,6 +80,7 @@ func newWriter(s *Store, most int) *writer {
 	w := &writer{store: s, max: most, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	w.spare.New = func() any { return &operation{done: make(chan struct{}, 1)} }
 	w.tx = Tx{conn: s.engine.Writer(), clock: s.clock}
+	w.tx.pipe, _ = w.tx.conn.(Pipeliner)
 	go w.loop()
 	return w
 }

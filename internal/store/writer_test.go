@@ -30,6 +30,7 @@ func (c *fakeConn) Commit(string) error {
 	c.stored = append(c.stored, c.executed...)
 	return nil
 }
+func (c *fakeConn) Single() error   { return nil }
 func (c *fakeConn) Rollback() error { c.executed = nil; return nil }
 func (c *fakeConn) Exec(_ *Stmt, args []Value) (int64, error) {
 	c.executed = append(c.executed, args[0].Text)
@@ -49,7 +50,8 @@ func (e fakeEngine) Where() string                        { return "a fake" }
 func (e fakeEngine) Writer() Conn                         { return e.conn }
 func (e fakeEngine) Reader(context.Context) (Conn, error) { return nil, errors.ErrUnsupported }
 func (e fakeEngine) Release(Conn)                         {}
-func (e fakeEngine) Rest()                                {}
+
+func (e fakeEngine) Rest() {}
 func (e fakeEngine) Listen(context.Context, func(string), func()) (bool, error) {
 	return false, nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"unsafe"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -80,3 +81,57 @@ func typeName(oid uint32) string {
 
 // release forgets what the caller's memory was borrowed for.
 func (a *arguments) release() { clear(a.values) }
+
+// arrays are the types of arrays and of their elements.
+var arrays = map[uint32]uint32{
+	pgtype.Int8ArrayOID: pgtype.Int8OID, pgtype.Int4ArrayOID: pgtype.Int4OID, pgtype.Int2ArrayOID: pgtype.Int2OID,
+	pgtype.BoolArrayOID: pgtype.BoolOID, pgtype.TextArrayOID: pgtype.TextOID, pgtype.VarcharArrayOID: pgtype.VarcharOID,
+	pgtype.ByteaArrayOID: pgtype.ByteaOID,
+}
+
+// encodeArrays makes an array of each column of args, which has the given
+// number of rows, one after the other; or takes the column's first value, where
+// no array is wanted.
+func (a *arguments) encodeArrays(args []store.Value, rows int, types []uint32) ([][]byte, error) {
+	if len(args) != rows*len(types) {
+		return nil, fmt.Errorf("the statement has %d placeholders and was given %d arguments", len(types), len(args)/rows)
+	}
+	values := make([][]byte, len(types))
+	elements := make([]uint32, len(types))
+	var scalars []int
+	for i, oid := range types {
+		var array bool
+		if elements[i], array = arrays[oid]; !array {
+			elements[i] = oid
+			scalars = append(scalars, i)
+			continue
+		}
+		// One dimension, with NULLs, of this type; its length and its first index.
+		head := make([]byte, 0, 20+rows*12)
+		for _, n := range []uint32{1, 1, elements[i], uint32(rows), 1} {
+			head = binary.BigEndian.AppendUint32(head, n)
+		}
+		values[i] = head
+	}
+	for row := range rows {
+		encoded, err := a.encode(args[row*len(types):(row+1)*len(types)], elements)
+		if err != nil {
+			return nil, fmt.Errorf("row %d: %w", row+1, err)
+		}
+		for i, raw := range encoded {
+			if slices.Contains(scalars, i) {
+				if row == 0 {
+					values[i] = slices.Clone(raw)
+				}
+				continue
+			}
+			length := uint32(len(raw))
+			if raw == nil {
+				length = 1<<32 - 1
+			}
+			values[i] = append(binary.BigEndian.AppendUint32(values[i], length), raw...)
+		}
+	}
+	a.release()
+	return values, nil
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -24,6 +25,9 @@ type conn struct {
 	active *cursor // reads from the connection
 	spare  []*cursor
 	args   arguments
+
+	sent    []*store.Stmt // statements in pending
+	pending pgconn.Batch  // travels with the next statement
 }
 
 func newConn(e *engine, writes bool) *conn { return &conn{engine: e, writes: writes} }
@@ -31,14 +35,20 @@ func newConn(e *engine, writes bool) *conn { return &conn{engine: e, writes: wri
 // What a transaction begins with. The writer asks for the transaction's number,
 // by which its outcome can be asked for when the answer to the commit is lost.
 const (
-	beginWrite = `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT CAST(pg_current_xact_id() AS TEXT)`
+	beginWrite = `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_advisory_xact_lock(%d, %d); SELECT CAST(pg_current_xact_id() AS TEXT)`
 	beginRead  = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`
+
+	// writeLock is the first number of the lock of writing transactions; the
+	// second stands for the schema. It is arbitrary.
+	writeLock = 1684890953
 )
 
 // setUp puts the session right and tells what the server is. A server that
 // answers commits before they are on disk, or compiles statements, is set up
-// for something else.
-const setUp = `SELECT set_config('jit', 'off', false);
+// for something else. Times are in milliseconds.
+const setUp = `SELECT set_config('jit', 'off', false),
+		set_config('statement_timeout', '%d', false), set_config('idle_in_transaction_session_timeout', '%d', false),
+		set_config('default_transaction_read_only', '%s', false);
 	SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
 	SELECT current_setting('server_version_num'), current_setting('server_version'), current_setting('server_encoding')`
 
@@ -50,7 +60,12 @@ func (c *conn) connect(ctx context.Context) error {
 	if err != nil {
 		return c.engine.unreachable(err)
 	}
-	results, err := pg.Exec(ctx, setUp).ReadAll()
+	e, readOnly := c.engine, "off"
+	idle := e.idle
+	if !c.writes { // nobody waits for it
+		readOnly, idle = "on", 12*e.idle
+	}
+	results, err := pg.Exec(ctx, fmt.Sprintf(setUp, e.answer.Milliseconds(), idle.Milliseconds(), readOnly)).ReadAll()
 	if err == nil {
 		err = c.engine.check(results[len(results)-1].Rows[0])
 	} else {
@@ -81,6 +96,7 @@ func (e *engine) check(row [][]byte) error {
 // drop ends the connection. A transaction that runs on it is undone by the server.
 func (c *conn) drop() {
 	c.active, c.statements = nil, nil
+	c.forget()
 	if c.pg != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
@@ -107,16 +123,31 @@ func (c *conn) Begin() error {
 func (c *conn) start() error {
 	script := beginRead
 	if c.writes {
-		script = beginWrite
+		script = fmt.Sprintf(beginWrite, writeLock, c.engine.schema)
 	}
+	c.arm()
 	results, err := c.pg.Exec(context.Background(), script).ReadAll()
 	if err != nil {
-		return c.fail(err)
+		err = c.fail(err)
+		return errors.Join(err, c.Rollback())
 	}
 	if c.writes {
-		c.xid = string(results[1].Rows[0][0])
+		c.xid = string(results[2].Rows[0][0])
 	}
 	return nil
+}
+
+// Single implements store.Conn.
+func (c *conn) Single() error {
+	if c.pg != nil && !c.pg.IsClosed() && c.pg.TxStatus() == 'I' {
+		return nil
+	}
+	return c.connect(context.Background())
+}
+
+// arm gives the server time for its next answer.
+func (c *conn) arm() {
+	c.pg.Conn().SetDeadline(time.Now().Add(c.engine.answer + c.engine.answer/5)) // its error shows in what follows
 }
 
 // Commit implements store.Conn.
@@ -127,13 +158,9 @@ func (c *conn) Commit(notice string) error {
 	if err := c.detach(); err != nil {
 		return err
 	}
-	script := "COMMIT"
-	if notice != "" {
-		script = "NOTIFY " + c.engine.channel + ", " + quote(notice) + "; COMMIT"
-	}
-	results, err := c.pg.Exec(context.Background(), script).ReadAll()
+	tag, err := c.end(notice)
 	if err == nil {
-		if tag := results[len(results)-1].CommandTag.String(); tag != "COMMIT" {
+		if tag != "COMMIT" {
 			return fmt.Errorf("PostgreSQL answered COMMIT with %s: a statement of the transaction had failed", tag)
 		}
 		return nil
@@ -152,12 +179,14 @@ func (c *conn) Rollback() error {
 	if c.pg == nil {
 		return nil
 	}
+	c.forget()
 	if c.active != nil {
 		c.active.Close()
 	}
 	if c.pg == nil || c.pg.IsClosed() || c.pg.TxStatus() == 'I' {
 		return nil
 	}
+	c.arm()
 	if _, err := c.pg.Exec(context.Background(), "ROLLBACK").ReadAll(); err != nil {
 		c.drop()
 	}
@@ -166,6 +195,12 @@ func (c *conn) Rollback() error {
 
 // Exec implements store.Conn.
 func (c *conn) Exec(q *store.Stmt, args []store.Value) (int64, error) {
+	if len(c.sent) > 0 {
+		if err := c.Send(q, args); err != nil {
+			return 0, err
+		}
+		return c.flush(nil)
+	}
 	rows, _, err := c.run(q, args)
 	if err != nil {
 		return 0, err
@@ -197,6 +232,12 @@ func (c *conn) Insert(q *store.Stmt, args []store.Value) (id int64, ok bool, err
 
 // Query implements store.Conn.
 func (c *conn) Query(q *store.Stmt, args []store.Value) (store.Cursor, error) {
+	if len(c.sent) > 0 {
+		if err := c.Send(q, args); err != nil {
+			return nil, err
+		}
+		return c.collect(q, len(c.sent)-1)
+	}
 	rows, fields, err := c.run(q, args)
 	if err != nil {
 		return nil, err
@@ -210,22 +251,32 @@ func (c *conn) Query(q *store.Stmt, args []store.Value) (store.Cursor, error) {
 // formats says that all values are in binary format.
 var formats = []int16{1}
 
-// run sends a statement, preparing it at its first use.
-func (c *conn) run(q *store.Stmt, args []store.Value) (*pgconn.ResultReader, []pgconn.FieldDescription, error) {
+// prepared frees the connection and prepares a statement at its first use.
+func (c *conn) prepared(q *store.Stmt) (*pgconn.StatementDescription, error) {
 	if c.pg == nil {
-		return nil, nil, store.ErrUnavailable
+		return nil, store.ErrUnavailable
 	}
 	if err := c.detach(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
+	c.arm()
 	described := c.statements[q]
 	if described == nil {
 		var err error
 		name := "s" + strconv.Itoa(len(c.statements)+1)
 		if described, err = c.pg.Prepare(context.Background(), name, q.Text(store.Postgres), nil); err != nil {
-			return nil, nil, c.fail(err)
+			return nil, c.fail(err)
 		}
 		c.statements[q] = described
+	}
+	return described, nil
+}
+
+// run sends a statement.
+func (c *conn) run(q *store.Stmt, args []store.Value) (*pgconn.ResultReader, []pgconn.FieldDescription, error) {
+	described, err := c.prepared(q)
+	if err != nil {
+		return nil, nil, err
 	}
 	values, err := c.args.encode(args, described.ParamOIDs)
 	if err != nil {
@@ -250,7 +301,8 @@ func (c *conn) Describe(q *store.Stmt) (params, columns int, err error) {
 	return len(described.ParamOIDs), len(described.Fields), nil
 }
 
-// Script implements store.Conn.
+// Script implements store.Conn. It takes the time that it takes: it is for
+// migrations.
 func (c *conn) Script(text string) error {
 	if c.pg == nil {
 		return store.ErrUnavailable
@@ -258,7 +310,8 @@ func (c *conn) Script(text string) error {
 	if err := c.detach(); err != nil {
 		return err
 	}
-	if _, err := c.pg.Exec(context.Background(), text).ReadAll(); err != nil {
+	c.pg.Conn().SetDeadline(time.Time{})
+	if _, err := c.pg.Exec(context.Background(), "SET LOCAL statement_timeout = 0;"+text).ReadAll(); err != nil {
 		return c.fail(err)
 	}
 	return nil

@@ -35,7 +35,9 @@ func classify(err error) (_ error, lost bool) {
 	case "25006": // read_only_sql_transaction: it has become a standby
 		lost = true
 		return is(store.ErrUnavailable)
-	case "57P01", "57P02", "57P03", "57P05": // the server shuts down, starts, or ended an idle session
+	case "57014", "55P03": // query_canceled, lock_not_available: it took too long
+		return is(store.ErrUnavailable)
+	case "57P01", "57P02", "57P03", "57P05", "25P03": // the server shuts down, starts, or ended an idle session or transaction
 		lost = true
 		return is(store.ErrUnavailable)
 	}

@@ -17,5 +17,14 @@ func OpenImpatient(ctx context.Context, url string, opts store.Options, patience
 	return store.New(ctx, e, opts)
 }
 
+// OpenHasty is Open with other limits of time.
+func OpenHasty(ctx context.Context, url string, opts store.Options, answer, idle time.Duration) (*store.Store, error) {
+	e, err := openWith(ctx, url, opts, answer, idle)
+	if err != nil {
+		return nil, err
+	}
+	return store.New(ctx, e, opts)
+}
+
 // Classify is for a test of the table of codes.
 var Classify = classify

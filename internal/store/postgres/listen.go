@@ -3,6 +3,8 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,16 +27,17 @@ func (l *listener) stop() {
 	}
 }
 
-// nameChannel finds the name of the channel: deployments that share a database
-// by schemas do not hear each other.
-func (e *engine) nameChannel(ctx context.Context) error {
-	const schema = `SELECT 'taskcluster_' || COALESCE((SELECT oid FROM pg_namespace WHERE nspname = current_schema()), 0)`
+// findSchema finds what stands for the schema in the channel's name and in
+// locks: deployments that share a database by schemas do not meet each other.
+func (e *engine) findSchema(ctx context.Context) error {
+	const schema = `SELECT COALESCE((SELECT oid FROM pg_namespace WHERE nspname = current_schema()), 0)`
 	results, err := e.writer.pg.Exec(ctx, schema).ReadAll()
 	if err != nil {
 		return e.writer.fail(err)
 	}
-	e.channel = string(results[0].Rows[0][0])
-	return nil
+	oid, err := strconv.ParseUint(string(results[0].Rows[0][0]), 10, 32)
+	e.schema, e.channel = int32(oid), fmt.Sprintf("taskcluster_%d", oid)
+	return err
 }
 
 // quote writes a string constant that means the same however the server is set.

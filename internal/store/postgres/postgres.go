@@ -6,6 +6,13 @@
 // has flushed is put right. Readers see one snapshot (REPEATABLE READ), taken
 // at their first statement.
 //
+// A writing transaction begins with a lock that it keeps to its end, so that of
+// all processes one writes at a time, in the order in which they asked, and what
+// it reads (READ COMMITTED) is what all the others have left. Nobody waits for
+// long: the server ends a transaction in which nothing happens for IdleTime and
+// a statement after AnswerTime, and a server that does not answer is given up
+// little later.
+//
 // A connection that was lost is made again at the next transaction. What ran
 // on it fails with store.ErrUnavailable and was not stored. A connection that
 // is lost while a commit is under way leaves its outcome open: the engine asks
@@ -34,8 +41,16 @@ const (
 	// to come back and tell what became of it.
 	Patience = 30 * time.Second
 
-	connectTimeout = 10 * time.Second
-	closeTimeout   = 5 * time.Second
+	// AnswerTime is how long the server may work at one statement, waiting for
+	// another process's transaction included. After a little more the
+	// connection is given up.
+	AnswerTime = 10 * time.Second
+	// IdleTime is after how long the server ends a transaction in which nothing
+	// happens: the process that began it hangs, and all others wait for it.
+	IdleTime = 5 * time.Second
+
+	connectTimeout = 5 * time.Second
+	closeTimeout   = time.Second
 )
 
 // Open connects to the database that url names, as a URL
@@ -55,16 +70,23 @@ type engine struct {
 	config   *pgconn.Config
 	log      *slog.Logger
 	patience time.Duration
+	answer   time.Duration // AnswerTime
+	idle     time.Duration // IdleTime
 	writer   *conn
 	readers  []*conn
 	free     chan *conn // readers that nobody uses
 	closed   chan struct{}
 
+	schema    int32  // stands for the schema in locks
 	channel   string // of notices, for this database and schema
 	listening listener
 }
 
 func open(ctx context.Context, url string, opts store.Options) (*engine, error) {
+	return openWith(ctx, url, opts, AnswerTime, IdleTime)
+}
+
+func openWith(ctx context.Context, url string, opts store.Options, answer, idle time.Duration) (*engine, error) {
 	config, err := pgconn.ParseConfig(url)
 	if err != nil {
 		// Its message may hold a part of the password.
@@ -82,7 +104,7 @@ func open(ctx context.Context, url string, opts store.Options) (*engine, error) 
 	}
 	config.RuntimeParams["client_encoding"] = "UTF8"
 
-	e := &engine{config: config, log: opts.Log, patience: Patience, closed: make(chan struct{})}
+	e := &engine{config: config, log: opts.Log, patience: Patience, answer: answer, idle: idle, closed: make(chan struct{})}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
@@ -101,17 +123,17 @@ func open(ctx context.Context, url string, opts store.Options) (*engine, error) 
 	if err := e.writer.connect(ctx); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
-	if err := e.nameChannel(ctx); err != nil {
+	if err := e.findSchema(ctx); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
 	return e, nil
 }
 
-// dialer notices within half a minute that the other side is gone for good.
+// dialer notices within ten seconds that the other side is gone for good.
 func dialer(timeout time.Duration) *net.Dialer {
 	return &net.Dialer{
 		Timeout:         timeout,
-		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3},
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 4 * time.Second, Interval: 2 * time.Second, Count: 3},
 		Control:         userTimeout,
 	}
 }

@@ -25,6 +25,31 @@ type proxy struct {
 	mu   sync.Mutex
 	next int // what happens to the next commit
 	gone bool
+	held chan struct{} // while the server hangs; closed when it goes on
+}
+
+// hang has the server take what it is sent and answer nothing, until goOn.
+func (p *proxy) hang() (goOn func()) {
+	held := make(chan struct{})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held = held
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.held = nil
+		close(held)
+	}
+}
+
+// wait returns when the server does not hang.
+func (p *proxy) wait() {
+	p.mu.Lock()
+	held := p.held
+	p.mu.Unlock()
+	if held != nil {
+		<-held
+	}
 }
 
 // newProxy starts a proxy and returns the connection string that leads through it.
@@ -81,7 +106,10 @@ func (p *proxy) serve() {
 			client.Close()
 			continue
 		}
-		go p.up(client, server)
+		go func() {
+			p.wait()
+			p.up(client, server)
+		}()
 		go func() {
 			io.Copy(client, server)
 			client.Close()
@@ -111,6 +139,7 @@ func (p *proxy) up(client, server net.Conn) {
 				return
 			}
 		}
+		p.wait()
 		if _, err := server.Write(buf[:n]); err != nil {
 			return
 		}

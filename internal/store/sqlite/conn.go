@@ -221,3 +221,7 @@ func pointer(p uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointe
 
 // memory is n bytes of SQLite's memory.
 func memory(p uintptr, n int) []byte { return unsafe.Slice((*byte)(pointer(p)), n) }
+
+// Single has nothing to make ready: a statement outside of a transaction is a
+// snapshot by itself.
+func (c *conn) Single() error { return nil }

@@ -33,6 +33,10 @@ func Run(t *testing.T, o Opener) {
 	t.Run("migrations", s.migrations)
 	t.Run("leases", s.leases)
 	t.Run("signals", s.signals)
+	t.Run("many", s.many)
+	t.Run("sent", s.sent)
+	t.Run("single reads", s.single)
+	t.Run("writers", s.writers)
 	t.Run("counts", s.counts)
 }
 
@@ -42,6 +46,7 @@ type suite struct{ Opener }
 var stmt = struct {
 	put, replace, get, list, count, remove, putReturning *store.Stmt
 	putAll, getAll                                       *store.Stmt
+	addAll, listAll, markAll                             *store.Stmt
 	number, numberOf                                     *store.Stmt
 }{
 	put:          store.SQL(`INSERT INTO pair (name, value) VALUES (?, ?)`),
@@ -53,8 +58,18 @@ var stmt = struct {
 	putReturning: store.SQL(`INSERT INTO pair (name, value) VALUES (?, ?) RETURNING value + 1`),
 	putAll:       store.SQL(`INSERT INTO kinds (id, number, text, bytes, slug) VALUES (?, ?, ?, ?, ?)`),
 	getAll:       store.SQL(`SELECT number, text, bytes, slug FROM kinds WHERE id = ?`),
-	number:       store.Insert(`INSERT INTO numbered (name) VALUES (?) ON CONFLICT (name) DO NOTHING`),
-	numberOf:     store.SQL(`SELECT id FROM numbered WHERE name = ?`),
+	addAll: store.Each(
+		`INSERT INTO kinds (id, number, text, bytes, slug) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET number = excluded.number`,
+		`INSERT INTO kinds (id, number, text, bytes, slug)
+		SELECT * FROM unnest(CAST(? AS BIGINT[]), CAST(? AS BIGINT[]), CAST(? AS TEXT[]), CAST(? AS BYTEA[]), CAST(? AS BYTEA[]))
+		ON CONFLICT (id) DO UPDATE SET number = excluded.number`),
+	listAll: store.Each(
+		`SELECT id, number, text, bytes, slug FROM kinds WHERE id = ?`,
+		`SELECT id, number, text, bytes, slug FROM kinds WHERE id = ANY(CAST(? AS BIGINT[])) ORDER BY id`),
+	markAll: store.Each(`UPDATE kinds SET number = ? WHERE id = ?`,
+		`UPDATE kinds SET number = CAST(? AS BIGINT) WHERE id = ANY(CAST(? AS BIGINT[]))`),
+	number:   store.Insert(`INSERT INTO numbered (name) VALUES (?) ON CONFLICT (name) DO NOTHING`),
+	numberOf: store.SQL(`SELECT id FROM numbered WHERE name = ?`),
 }
 
 // Statements are those of the suite itself, for PrepareAll.

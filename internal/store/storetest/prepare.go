@@ -68,8 +68,12 @@ func PrepareAll(t *testing.T, migrations []store.Migrations, statements []*store
 			t.Errorf("%d arguments and %d columns on PostgreSQL, %d and %d on SQLite, in: %s", p, c, params, columns, q)
 		}
 		for i, oid := range described.ParamOIDs {
-			if !slices.Contains([]uint32{pgtype.Int8OID, pgtype.TextOID, pgtype.ByteaOID}, oid) {
-				t.Errorf("argument %d is neither BIGINT nor TEXT nor BYTEA on PostgreSQL but of type %d, in: %s", i+1, oid, q)
+			types := []uint32{pgtype.Int8OID, pgtype.TextOID, pgtype.ByteaOID}
+			if q.IsEach() {
+				types = append(types, pgtype.Int8ArrayOID, pgtype.TextArrayOID, pgtype.ByteaArrayOID)
+			}
+			if !slices.Contains(types, oid) {
+				t.Errorf("argument %d is neither BIGINT nor TEXT nor BYTEA (nor, in store.Each, an array of these) on PostgreSQL but of type %d, in: %s", i+1, oid, q)
 			}
 		}
 		for i, field := range described.Fields {
