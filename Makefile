@@ -4,7 +4,7 @@ BIN := bin/taskcluster
 GO  ?= go
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-quick bench fuzz generate lint clean
+.PHONY: help build run test test-quick soak bench fuzz generate lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -21,6 +21,9 @@ test: ## install what the tests need, then run every test with the race detector
 
 test-quick: ## run the tests that need only Go, without the race detector
 	$(GO) test ./client/... ./internal/... ./services/... ./worker/...
+
+soak: ## mistreat deployments for an hour: kills, restarts, cut connections (KILLS=70 RESTARTS=20 CUTS=60)
+	@./scripts/soak
 
 bench: build ## measure this machine: prints JSON
 	$(BIN) bench --self

@@ -86,7 +86,7 @@ func StartPostgres() (_ *PostgresServer, err error) {
 
 func (s *PostgresServer) data() string { return filepath.Join(s.dir, "data") }
 
-// Start starts a server that was killed, on the same port and data.
+// Start starts a server that has ended, on the same port and data.
 func (s *PostgresServer) Start() error {
 	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -111,6 +111,10 @@ func (s *PostgresServer) Start() error {
 // Kill ends the server and its connections at once, as a crash does; Start
 // then recovers the data from its log.
 func (s *PostgresServer) Kill() error { return s.end(syscall.SIGQUIT) }
+
+// Quit ends the server as an operator does: transactions are undone, connections
+// ended. Start starts it again.
+func (s *PostgresServer) Quit() error { return s.end(syscall.SIGINT) }
 
 // Stop ends the server and removes its data.
 func (s *PostgresServer) Stop() error {

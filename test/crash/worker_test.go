@@ -29,7 +29,7 @@ func TestKilledWithARunningTask(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	_, err = connect(t, server, root(server)).CreateTask(t.Context(), id, &queue.CreateTaskRequest{
+	_, err = connect(t, server).CreateTask(t.Context(), id, &queue.CreateTaskRequest{
 		TaskQueueID: "local/native", Created: client.At(now), Deadline: client.At(now.Add(time.Hour)), Payload: payload,
 		Metadata: queue.TaskMetadata{Name: "n", Description: "d", Owner: "o@example.com", Source: "https://example.com/"},
 	})
@@ -40,7 +40,7 @@ func TestKilledWithARunningTask(t *testing.T) {
 	server.Kill()
 
 	server = harness.Start(t, binary, dir, "--worker")
-	q := connect(t, server, root(server))
+	q := connect(t, server)
 	defer q.Close()
 	wait(t, server, func() bool { return content(started) == "run 0\nrun 1\n" })
 	if err := os.WriteFile(gate, nil, 0o644); err != nil {
@@ -76,4 +76,13 @@ func wait(t *testing.T, s *harness.Server, done func() bool) {
 			t.Fatalf("it did not happen\n%s", s.Log())
 		}
 	}
+}
+
+func connect(t *testing.T, s *harness.Server) *queue.Client {
+	t.Helper()
+	q, err := queue.New(client.Config{RootURL: s.RootURL, Credentials: node(s).Credentials, Retries: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
 }

@@ -157,6 +157,14 @@ func (s *Server) Env() []string {
 // Log is the end of what the server wrote to standard error.
 func (s *Server) Log() string { return s.stderr.String() }
 
+// Signal sends the process a signal: SIGSTOP and SIGCONT, say.
+func (s *Server) Signal(signal os.Signal) {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(signal); err != nil {
+		s.t.Error(err)
+	}
+}
+
 // Kill ends the process at once, as kill -9 does.
 func (s *Server) Kill() {
 	s.once.Do(func() {

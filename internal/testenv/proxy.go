@@ -1,0 +1,199 @@
+//go:build unix
+
+package testenv
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"sync"
+	"testing"
+)
+
+// Proxy stands between a client and a server of any protocol over TCP, and
+// fails when it is told to. It listens on a free port of 127.0.0.1.
+type Proxy struct {
+	Addr string // host:port
+
+	server   string
+	listener net.Listener
+
+	mu     sync.Mutex
+	flow   *sync.Cond // closed or partitioned changed
+	closed bool
+	parted bool
+	conns  map[net.Conn]bool
+	order  *order
+}
+
+// Loss is how a connection is lost.
+type Loss int
+
+const (
+	// Before loses the connection before the server has seen what the client sends.
+	Before Loss = iota
+	// After loses the connection after the server has been sent it, and before
+	// the client has its answer. The server is given time to finish.
+	After
+)
+
+type order struct {
+	text []byte
+	skip int
+	loss Loss
+	met  chan struct{}
+}
+
+// StartProxy starts a proxy in front of a server's host:port, and stops it at
+// the end of the test.
+func StartProxy(t testing.TB, server string) *Proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Proxy{Addr: l.Addr().String(), server: server, listener: l, conns: map[net.Conn]bool{}}
+	p.flow = sync.NewCond(&p.mu)
+	var serving sync.WaitGroup
+	serving.Go(p.serve)
+	t.Cleanup(func() {
+		p.mu.Lock()
+		p.closed = true
+		p.flow.Broadcast()
+		p.mu.Unlock()
+		l.Close()
+		p.Cut()
+		serving.Wait()
+	})
+	return p
+}
+
+// Cut ends all connections, in the middle of whatever they carry.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		c.Close()
+	}
+}
+
+// Partition holds back what is sent in either direction, as a network does that
+// lost its way; nobody is told. False lets it go on.
+func (p *Proxy) Partition(parted bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.parted = parted
+	p.flow.Broadcast()
+}
+
+// CutAt loses one connection, when a client sends text; with skip, that many
+// packets later. The channel is closed when it has happened. A later call takes
+// the place of one that was not met.
+func (p *Proxy) CutAt(text string, skip int, loss Loss) <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.order = &order{text: []byte(text), skip: skip, loss: loss, met: make(chan struct{})}
+	return p.order.met
+}
+
+func (p *Proxy) serve() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		if !p.flowing() {
+			client.Close()
+			return
+		}
+		server, err := net.Dial("tcp", p.server)
+		if err != nil {
+			client.Close()
+			continue
+		}
+		p.mu.Lock()
+		p.conns[client], p.conns[server] = true, true
+		p.mu.Unlock()
+		go p.up(client, server)
+		go p.down(client, server)
+	}
+}
+
+// flowing waits while there is a partition; it is false at the end.
+func (p *Proxy) flowing() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.parted && !p.closed {
+		p.flow.Wait()
+	}
+	return !p.closed
+}
+
+func (p *Proxy) end(conns ...net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range conns {
+		c.Close()
+		delete(p.conns, c)
+	}
+}
+
+func (p *Proxy) down(client, server net.Conn) {
+	defer p.end(client)
+	buf := make([]byte, 1<<16)
+	for {
+		n, err := server.Read(buf)
+		if err != nil || !p.flowing() {
+			return
+		}
+		if _, err := client.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
+
+func (p *Proxy) up(client, server net.Conn) {
+	defer p.end(server)
+	buf := make([]byte, 1<<16)
+	var mine *order // its text was sent on this connection
+	skip := 0
+	for {
+		n, err := client.Read(buf)
+		if err != nil || !p.flowing() {
+			return
+		}
+		if mine == nil {
+			if mine = p.meets(buf[:n]); mine != nil {
+				skip = mine.skip
+			}
+		} else {
+			skip--
+		}
+		if mine != nil && skip <= 0 {
+			if mine.loss == After {
+				server.Write(buf[:n])
+			}
+			p.end(client)
+			close(mine.met)
+			if mine.loss == After {
+				io.Copy(io.Discard, server)
+			}
+			return
+		}
+		if _, err := server.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// meets takes the order if it is about what is sent.
+func (p *Proxy) meets(sent []byte) *order {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	o := p.order
+	if o == nil || !bytes.Contains(sent, o.text) {
+		return nil
+	}
+	p.order = nil
+	return o
+}

@@ -1,0 +1,35 @@
+package crash
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"taskcluster/internal/testenv"
+	"taskcluster/test/harness"
+)
+
+// TestKilledUnderLoad: a process that is killed with SIGKILL while clients
+// create, claim and resolve loses no acknowledged call, lets no task run twice
+// at once, and publishes an event for every change, in order.
+func TestKilledUnderLoad(t *testing.T) {
+	binary := harness.Binary(t)
+	t.Run("sqlite", func(t *testing.T) {
+		rounds(t, *kills, func(t *testing.T, trials int) { killed(t, deploy(t, binary, ""), trials) })
+	})
+	t.Run("postgres", func(t *testing.T) {
+		rounds(t, *kills, func(t *testing.T, trials int) { killed(t, deploy(t, binary, testenv.Postgres(t)), trials) })
+	})
+}
+
+func killed(t *testing.T, d *deployment, trials int) {
+	for range trials {
+		d.busy(100 + rand.IntN(200))
+		d.kill(0)
+		d.load.SetNodes()
+		d.start(0)
+		d.load.SetNodes(d.up()...)
+		d.verify(0)
+	}
+	d.busy(200)
+	d.finish()
+}
