@@ -3,11 +3,8 @@ package queue
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -273,110 +270,4 @@ func TestExpirePlans(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-}
-
-var benchExpired = flag.Int("expired", 100_000, "how many expired tasks BenchmarkExpire removes")
-
-// BenchmarkExpire removes expired tasks while eight clients create tasks and read
-// statuses, and tells how long these wait, first without and then beside the
-// removal. Run it with -benchtime 1x.
-func BenchmarkExpire(b *testing.B) {
-	for range b.N {
-		b.StopTimer()
-		d := deploy(b)
-		d.addExpired(*benchExpired)
-		alone := d.delays(func() { time.Sleep(5 * time.Second) })
-		b.StartTimer()
-		beside := d.delays(func() {
-			if n := d.sweep()["tasks"]; n != *benchExpired {
-				b.Errorf("%d tasks were removed", n)
-			}
-		})
-		b.StopTimer()
-		b.ReportMetric(float64(*benchExpired)/b.Elapsed().Seconds(), "removed/s")
-		report := func(name string, delays []time.Duration) {
-			slices.Sort(delays)
-			for _, q := range []struct {
-				name string
-				at   int
-			}{{"p50", len(delays) / 2}, {"p99", len(delays) * 99 / 100}, {"p99.9", len(delays) * 999 / 1000}, {"max", len(delays) - 1}} {
-				b.ReportMetric(float64(delays[q.at].Microseconds())/1000, name+"-"+q.name+"-ms")
-			}
-		}
-		report("alone", alone)
-		report("beside", beside)
-	}
-}
-
-// addExpired makes tasks that were resolved and expired long ago.
-func (d *deployment) addExpired(n int) {
-	d.t.Helper()
-	group := slugid.New().String()
-	like := d.create(with{"taskGroupId": group})
-	copyTask := store.SQL(`INSERT INTO tasks (task_id, group_row, task_queue_id, state, priority, retries_left, unsatisfied,
-		ever_resolved, deadline, expires, run_id, reason_created, reason_resolved, scheduled, resolved)
-		SELECT ?, group_row, task_queue_id, 3, priority, retries_left, 0, 1, deadline, 1, 0, 1, 1, scheduled, scheduled
-		FROM tasks WHERE task_id = ? RETURNING id`)
-	copyDefinition := store.SQL(`INSERT INTO task_definitions (id, group_id, scheduler_id, project_id, retries, priority_at, tags, routes, definition)
-		SELECT ?, d.group_id, d.scheduler_id, d.project_id, d.retries, d.priority_at, d.tags, d.routes, d.definition
-		FROM task_definitions d JOIN tasks t ON t.id = d.id WHERE t.task_id = ?`)
-	source, err := slugid.Parse(like)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	for done := 0; done < n; done += 1000 {
-		err := d.store.Write(context.Background(), func(tx *store.Tx) error {
-			for range min(1000, n-done) {
-				var row int64
-				if err := tx.Row(copyTask, slugid.New(), source).Scan(&row); err != nil {
-					return err
-				}
-				if _, err := tx.Exec(copyDefinition, row, source); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			d.t.Fatal(err)
-		}
-	}
-}
-
-// delays is how long each call of eight clients takes while something runs.
-func (d *deployment) delays(during func()) []time.Duration {
-	var mu sync.Mutex
-	var all []time.Duration
-	var clients sync.WaitGroup
-	stop := make(chan struct{})
-	for range 8 {
-		clients.Go(func() {
-			var mine []time.Duration
-			defer func() {
-				mu.Lock()
-				all = append(all, mine...)
-				mu.Unlock()
-			}()
-			for {
-				id := slugid.New().String()
-				for _, call := range []struct {
-					verb, path string
-					body       any
-				}{{"PUT", "/task/" + id, d.definition()}, {"GET", "/task/" + id + "/status", nil}} {
-					select {
-					case <-stop:
-						return
-					case <-time.After(2 * time.Millisecond): // a deployment that has some room
-					}
-					began := time.Now()
-					d.send(root, call.verb, call.path, call.body).want(200)
-					mine = append(mine, time.Since(began))
-				}
-			}
-		})
-	}
-	during()
-	close(stop)
-	clients.Wait()
-	return all
 }

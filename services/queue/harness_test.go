@@ -136,10 +136,16 @@ func deploy(t testing.TB) *deployment { return deployIn(t, t.TempDir(), testCloc
 // Its loops do not run until start.
 func deployIn(t testing.TB, dir string, c *clock.Fake) *deployment {
 	t.Helper()
+	return deployWith(t, dir, c, nil)
+}
+
+// deployWith is deployIn with a log for the store.
+func deployWith(t testing.TB, dir string, c *clock.Fake, storeLog *slog.Logger) *deployment {
+	t.Helper()
 	d := &deployment{t: t, dir: dir, clock: c, auth: newTestAuth(c), outputs: map[string]string{}}
 	var err error
 	d.store = storetest.OpenIn(t, dir, store.Options{
-		Clock: c, Migrations: []store.Migrations{events.Migrations, api.Migrations(), Migrations()},
+		Clock: c, Log: storeLog, Migrations: []store.Migrations{events.Migrations, api.Migrations(), Migrations()},
 	})
 	d.log = events.NewLog(d.store, events.Options{Clock: c})
 	d.blobs, err = fs.New(filepath.Join(dir, "blobs"), fs.Options{RootURL: testRoot, Key: bytes.Repeat([]byte{7}, 32), Clock: c})

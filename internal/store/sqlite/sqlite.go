@@ -55,7 +55,7 @@ const (
 		PRAGMA temp_store = MEMORY;
 		PRAGMA mmap_size = 0;
 		PRAGMA wal_autocheckpoint = 0;
-		PRAGMA journal_size_limit = 67108864;`
+		PRAGMA journal_size_limit = 268435456;`
 	writerPragmas = `PRAGMA cache_size = -65536;`
 	readerPragmas = `PRAGMA cache_size = -65536; PRAGMA query_only = ON;`
 )

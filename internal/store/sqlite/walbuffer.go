@@ -65,6 +65,11 @@ var registerWALVFS = sync.OnceValue(func() error {
 	return nil
 })
 
+// vfsOf is SQLite's own VFS, which ours builds on.
+func vfsOf(tls *libc.TLS) *sqlite3.Tsqlite3_vfs {
+	return (*sqlite3.Tsqlite3_vfs)(pointer(sqlite3.Xsqlite3_vfs_find(tls, 0)))
+}
+
 // function is the address that C code calls a top-level function by.
 func function(f any) uintptr {
 	type layout [2]uintptr // of an interface: type, value
@@ -155,7 +160,7 @@ func walSync(tls *libc.TLS, file uintptr, flags int32) int32 {
 	if rc := w.flush(tls, file); rc != sqlite3.SQLITE_OK {
 		return rc
 	}
-	return as[syncFunc](w.originals().FxSync)(tls, file, flags)
+	return syncData(tls, file, w.originals(), flags)
 }
 
 func walRead(tls *libc.TLS, file, buf uintptr, amount int32, offset int64) int32 {

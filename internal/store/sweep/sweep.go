@@ -6,8 +6,8 @@
 //
 //   - A step's transactions take about Budget, with the commit; how many rows
 //     that is, it learns.
-//   - Between two steps as much time passes as the step took, so that others get
-//     at least half of the writer.
+//   - Between two steps three times as much time passes as the step took, so that
+//     others get at least three quarters of the writer and of the disk.
 //   - One process sweeps at a time, by a lease in the database.
 //   - What could not be removed is tried again at the next sweep.
 package sweep
@@ -26,7 +26,9 @@ import (
 const (
 	// Budget is how long a transaction of a step should take, with its commit:
 	// others wait for both. On a slow disk the commit alone may take longer.
-	Budget = 8 * time.Millisecond
+	Budget = 5 * time.Millisecond
+	// rests is how many times the time of a step passes before the next.
+	rests = 3
 	// A step handles this many rows at first, and later between these limits.
 	firstStep, leastStep, mostStep = 50, 10, 500
 	// leaseFor is how long a process may sweep without a sign of life.
@@ -134,7 +136,7 @@ func (s *Sweeper) sweep(ctx context.Context, lease *store.Lease) (Totals, error)
 				s.tell("sweeping", done)
 			}
 			if more {
-				if err := pause(ctx, time.Since(began)); err != nil {
+				if err := pause(ctx, rests*time.Since(began)); err != nil {
 					return done, err
 				}
 			}
