@@ -82,6 +82,7 @@ func hostPort(r *http.Request) (string, int) {
 func (c *Call) Auth() *AuthResult {
 	if c.auth == nil {
 		c.auth = c.authenticate(c.server.auth)
+		c.countAuthentication()
 	}
 	return c.auth
 }
@@ -92,6 +93,27 @@ func (c *Call) Auth() *AuthResult {
 func (c *Call) AuthenticateBy(a Authenticator) *AuthResult {
 	c.auth = c.authenticate(a)
 	return c.auth
+}
+
+// countAuthentication tells the metrics how the check of credentials ended, if
+// there were any. Who sent none has not failed.
+func (c *Call) countAuthentication() {
+	m, a := c.server.metrics, c.auth
+	if m == nil || a.Status == NoAuth {
+		return
+	}
+	scheme := "hawk"
+	if c.Request.Header.Get("Authorization") == "" {
+		scheme = "bewit"
+	}
+	switch {
+	case a.Status == AuthSuccess:
+		m.Authenticated(scheme, a.ClientID, "")
+	case a.Err != nil:
+		m.Authenticated(scheme, "", "internal-error")
+	default:
+		m.Authenticated(scheme, "", "refused")
+	}
 }
 
 func (c *Call) authenticate(by Authenticator) *AuthResult {

@@ -172,7 +172,8 @@ func (s *Server) writeError(c *Call, w http.ResponseWriter, err error) int {
 	var e *tcerr.Error
 	if !errors.As(err, &e) || e.Code == tcerr.InternalServerError {
 		incident := newUUID()
-		s.log.Error("incident", "incidentId", incident, "service", c.method.service.Name, "name", c.method.Name, "error", err.Error())
+		s.log.Error("incident", "incidentId", incident, "service", c.method.service.Name, "name", c.method.Name,
+			"requestId", w.Header()["X-For-Request-Id"][0], "traceId", w.Header()["X-For-Trace-Id"][0], "error", err.Error())
 		e = tcerr.New(tcerr.InternalServerError, "Internal Server Error, incidentId %s.", incident)
 	}
 	status := e.Code.Status()

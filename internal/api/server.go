@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"taskcluster/internal/clock"
 	"taskcluster/internal/schema"
 )
@@ -23,7 +25,8 @@ type Options struct {
 	Log        *slog.Logger
 	TrustProxy bool // believe X-Forwarded-For
 	Version    Version
-	Metrics    Metrics // may be nil
+	Metrics    Metrics      // may be nil
+	Tracer     trace.Tracer // may be nil
 }
 
 // Version describes the running program, in the shape that Dockerflow defines.
@@ -34,9 +37,13 @@ type Version struct {
 	Build   string `json:"build"`
 }
 
-// Metrics is told about every call that has been answered.
+// Metrics is told about every call that has been answered, and about every
+// check of credentials.
 type Metrics interface {
 	Served(service, name, method string, status int, took time.Duration)
+	// Authenticated tells that credentials were good (clientID says whose) or not
+	// (reason says why, in one word of a few), given by the scheme "hawk" or "bewit".
+	Authenticated(scheme, clientID, reason string)
 }
 
 // Server serves a set of services and their references.
@@ -49,6 +56,7 @@ type Server struct {
 	trustProxy bool
 	version    Version
 	metrics    Metrics
+	tracer     trace.Tracer
 	started    time.Time
 
 	services []*service
@@ -74,7 +82,7 @@ type method struct {
 func New(o Options, services ...Service) (*Server, error) {
 	s := &Server{
 		rootURL: strings.TrimRight(o.RootURL, "/"), schemas: o.Schemas, auth: o.Auth, clock: o.Clock, log: o.Log,
-		trustProxy: o.TrustProxy, version: o.Version, metrics: o.Metrics, started: time.Now(),
+		trustProxy: o.TrustProxy, version: o.Version, metrics: o.Metrics, tracer: o.Tracer, started: time.Now(),
 		byPrefix: map[string]*service{},
 	}
 	for _, def := range services {
@@ -136,12 +144,19 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, path string) {
 	}
 	start := time.Now()
 	c := &Call{Context: r.Context(), Request: r, server: s, method: m, params: params}
+	var span trace.Span
+	if s.tracer != nil {
+		c.Context, span = s.startSpan(r, m, w.Header())
+	}
 	status := s.serveCall(c, w, err)
+	if span != nil {
+		endSpan(span, status)
+	}
 	took := time.Since(start)
 	if s.metrics != nil {
 		s.metrics.Served(svc.Name, m.Name, r.Method, status, took)
 	}
-	s.logCall(c, status, took)
+	s.logCall(c, w.Header(), status, took)
 }
 
 // serveCall runs one call through its checks and answers it.
@@ -291,7 +306,7 @@ func newUUID() string {
 
 // logCall records one call. What went well is of interest only when debugging;
 // what the server got wrong always is.
-func (s *Server) logCall(c *Call, status int, took time.Duration) {
+func (s *Server) logCall(c *Call, h http.Header, status int, took time.Duration) {
 	level := slog.LevelDebug
 	switch {
 	case status >= 500:
@@ -316,6 +331,8 @@ func (s *Server) logCall(c *Call, status int, took time.Duration) {
 		slog.Bool("public", c.method.Scopes.IsPublic()),
 		slog.String("clientId", clientID),
 		slog.String("sourceIp", c.SourceIP()),
+		slog.String("requestId", h["X-For-Request-Id"][0]),
+		slog.String("traceId", h["X-For-Trace-Id"][0]),
 		slog.Int("statusCode", status),
 		slog.Float64("duration", float64(took.Microseconds())/1000))
 }

@@ -14,11 +14,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"taskcluster/client"
 	"taskcluster/internal/api"
+	"taskcluster/internal/blob"
 	"taskcluster/internal/clock"
 	"taskcluster/internal/config"
 	"taskcluster/internal/events"
@@ -43,6 +45,10 @@ type App struct {
 	token    config.Secret
 	log      *slog.Logger
 
+	metrics  *obs.Metrics
+	tracing  *obs.Tracing // nil: nothing is traced
+	draining atomic.Bool  // no new work is to be sent here
+
 	listener net.Listener
 	store    *store.Store
 	events   *events.Log
@@ -65,7 +71,7 @@ var ErrPortInUse = errors.New("the address is in use")
 // so that what is wrong with either is found before anything is served.
 func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *App, err error) {
 	tuneMemory()
-	a := &App{settings: settings, log: log}
+	a := &App{settings: settings, log: log, metrics: obs.NewMetrics(Version().Version, Version().Commit)}
 	defer func() {
 		if err != nil {
 			a.close()
@@ -78,6 +84,9 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 		return nil, err
 	}
 	a.rootURL = a.listeningURL()
+	if a.tracing, err = newTracing(ctx, settings, log); err != nil {
+		return nil, err
+	}
 
 	dir := *settings.DataDir
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -91,11 +100,12 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 	if a.token, err = rootToken(settings.RootAccessToken, a.rootEnv); err != nil {
 		return nil, err
 	}
-	a.events = events.NewLog(a.store, events.Options{Log: log, Retention: *settings.EventRetention})
+	a.events = events.NewLog(a.store, events.Options{Log: log, Tracer: a.tracing.Tracer(), Retention: *settings.EventRetention})
 	blobs, blobHandler, err := a.openBlobs(ctx, keys)
 	if err != nil {
 		return nil, err
 	}
+	blobs = blob.Measured(blobs, a.metrics.BlobOperation)
 
 	a.auth, err = auth.New(auth.Config{
 		Store: a.store, Log: a.events, Keys: keys, Logger: log,
@@ -142,18 +152,17 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 	if err != nil {
 		return nil, err
 	}
-	metrics := obs.NewMetrics()
-	a.publishFigures(metrics)
+	a.publishFigures(a.metrics)
 	apiServer, err := api.New(api.Options{
 		RootURL: a.rootURL, Schemas: schemas, Auth: a.auth, Clock: clock.Real{}, Log: log,
-		TrustProxy: *settings.TrustProxy, Version: Version(), Metrics: metrics,
+		TrustProxy: *settings.TrustProxy, Version: Version(), Metrics: a.metrics, Tracer: a.tracing.Tracer(),
 	}, services...)
 	if err != nil {
 		return nil, err
 	}
 
 	a.api = apiServer
-	rooms.api, rooms.metrics, rooms.blobs = apiServer, metrics.Handler(), blobHandler
+	rooms.api, rooms.metrics, rooms.blobs, rooms.health = apiServer, a.metrics.Handler(), blobHandler, a.newHealth()
 	rooms.site = site.New(site.Config{Log: a.events, Auth: a.auth, Logger: log, Version: Version().Version, Services: names})
 	a.handler = rooms
 	if *settings.Worker {
@@ -285,13 +294,14 @@ func (a *App) Failed() <-chan struct{} { return a.loops.Failed() }
 // the services still answer, then no new requests are taken, those under way
 // are answered, and the store is closed. ctx bounds the wait.
 func (a *App) Stop(ctx context.Context) error {
+	a.draining.Store(true)
 	a.queue.Drain() // parked claims answer at once, so that none is cut off
 	err := a.workers.Stop(ctx)
 	if e := a.server.Shutdown(ctx); e != nil {
 		a.server.Close()
 		err = errors.Join(err, e)
 	}
-	err = errors.Join(err, a.loops.Stop(ctx))
+	err = errors.Join(err, a.loops.Stop(ctx), a.tracing.Stop(ctx))
 	return errors.Join(err, a.close())
 }
 

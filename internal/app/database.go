@@ -26,7 +26,9 @@ func migrations() []store.Migrations {
 // and the keys that seal what is secret in it.
 func (a *App) openDatabase(ctx context.Context) (keys *keyring.Keyring, err error) {
 	dir := *a.settings.DataDir
-	opts := store.Options{Clock: clock.Real{}, Log: a.log, Migrations: migrations()}
+	opts := store.Options{
+		Clock: clock.Real{}, Log: a.log, Tracer: a.tracing.Tracer(), Observer: a.metrics, Migrations: migrations(),
+	}
 	if url := a.settings.PostgresURL; url != nil {
 		if keys, err = keyring.Open(dir); err == nil {
 			a.store, err = postgres.Open(ctx, string(*url), opts)

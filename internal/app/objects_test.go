@@ -22,8 +22,8 @@ func rootConfig(t *testing.T, a *App) client.Config {
 	return client.Config{RootURL: a.RootURL(), Credentials: client.Credentials{ClientID: rootClient, AccessToken: string(a.token)}}
 }
 
-// claimed creates a task and claims it.
-func claimed(t *testing.T, q *queue.Client) string {
+// newTask creates a task.
+func newTask(t *testing.T, q *queue.Client) string {
 	t.Helper()
 	id := slugid.New().String()
 	now := time.Now()
@@ -35,6 +35,24 @@ func claimed(t *testing.T, q *queue.Client) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return id
+}
+
+// createTask creates a task by a client of its own.
+func createTask(t *testing.T, cfg client.Config) {
+	t.Helper()
+	q, err := queue.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	newTask(t, q)
+}
+
+// claimed creates a task and claims it.
+func claimed(t *testing.T, q *queue.Client) string {
+	t.Helper()
+	id := newTask(t, q)
 	work, err := q.ClaimWork(t.Context(), "prov/type", &queue.ClaimWorkRequest{WorkerGroup: "wg", WorkerID: "w", Tasks: 1})
 	if err != nil || len(work.Tasks) != 1 {
 		t.Fatal(work, err)

@@ -9,8 +9,8 @@ import (
 // http.ServeMux, because that would tidy up paths, and the API and signed URLs
 // are about paths as they were sent.
 type router struct {
-	api, metrics, blobs, site http.Handler
-	liveLogs                  http.Handler // nil without a local worker
+	api, metrics, blobs, health, site http.Handler
+	liveLogs                          http.Handler // nil without a local worker
 }
 
 func (r *router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
@@ -21,6 +21,8 @@ func (r *router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		r.api.ServeHTTP(w, req)
 	case under("/blob/"):
 		r.blobs.ServeHTTP(w, req)
+	case path == "/healthz", path == "/readyz":
+		r.health.ServeHTTP(w, req)
 	case path == "/metrics":
 		r.metrics.ServeHTTP(w, req)
 	case r.liveLogs != nil && under(liveLogPath):

@@ -29,7 +29,8 @@ import (
 // underscores behind TASKCLUSTER_, its environment variable.
 //
 // A nil field was not given. Tags: help for people, fallback is the default,
-// secret hides the value wherever settings are shown.
+// secret hides the value wherever settings are shown, also is a further
+// environment variable that others know the setting by.
 type Settings struct {
 	Listen          *string        `name:"listen" fallback:"localhost:8080" placeholder:"ADDR" help:"Address to serve on, host:port. Port 0 picks a free one."`
 	RootURL         *string        `name:"root-url" placeholder:"URL" help:"URL that clients, workers and browsers reach the deployment by (default: http:// and the listen address)."`
@@ -63,6 +64,8 @@ type Settings struct {
 	GitHubApps      *Secret        `name:"github-apps" secret:"true" placeholder:"JSON" help:"GitHub apps of which tokens are handed out; see docs/credentials.md."`
 	TrustProxy      *bool          `name:"trust-proxy" fallback:"false" help:"Believe X-Forwarded-For from the proxy in front."`
 	ForceSSL        *bool          `name:"force-ssl" fallback:"false" help:"Redirect plain http to https, as the proxy in front tells by X-Forwarded-Proto."`
+	OTLPEndpoint    *string        `name:"otlp-endpoint" also:"OTEL_EXPORTER_OTLP_ENDPOINT" placeholder:"URL" help:"OpenTelemetry collector to send traces to, by OTLP over HTTP, like http://localhost:4318 (default: none)."`
+	TraceSample     *float64       `name:"trace-sample" fallback:"0.01" placeholder:"SHARE" help:"Share of the requests that are traced, from 0 to 1, where the caller does not decide it."`
 	LogLevel        *string        `name:"log-level" fallback:"info" placeholder:"LEVEL" enum:"debug,info,warn,error" help:"Least severe log lines to write: debug, info, warn or error."`
 	LogFormat       *string        `name:"log-format" fallback:"json" placeholder:"FORMAT" enum:"json,text" help:"Form of log lines: json or text."`
 }
@@ -112,6 +115,9 @@ func Load(flags Settings, path string, getenv func(string) string) (Settings, []
 		case getenv(env) != "":
 			source = "environment " + env
 			err = set(v.Field(i), getenv(env))
+		case f.Tag.Get("also") != "" && getenv(f.Tag.Get("also")) != "":
+			source = "environment " + f.Tag.Get("also")
+			err = set(v.Field(i), getenv(f.Tag.Get("also")))
 		case inFile:
 			source = "file " + path
 			err = set(v.Field(i), text)
@@ -217,6 +223,8 @@ func set(field reflect.Value, text string) error {
 		*dst, err = strconv.Atoi(text)
 	case *int64:
 		*dst, err = strconv.ParseInt(text, 10, 64)
+	case *float64:
+		*dst, err = strconv.ParseFloat(text, 64)
 	case *time.Duration:
 		*dst, err = time.ParseDuration(text)
 	case *[]string:
@@ -312,6 +320,8 @@ func (s *Settings) complete() error {
 		return errors.New("setting max-task-deadline-days: must be at least 1")
 	case *s.MaxDependencies < 0 || *s.MaxDependencies > 10000:
 		return errors.New("setting max-task-dependencies: must be between 0 and 10000, the most that the API allows")
+	case !(*s.TraceSample >= 0 && *s.TraceSample <= 1):
+		return errors.New("setting trace-sample: must be between 0 and 1")
 	case *s.WorkerCapacity < 1:
 		return errors.New("setting worker-capacity: must be at least 1")
 	}

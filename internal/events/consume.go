@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"taskcluster/internal/store"
@@ -54,11 +55,11 @@ func (l *Log) Consume(ctx context.Context, name string, bindings []Binding, hand
 	if l.broken != nil {
 		return l.broken
 	}
-	if err := l.enter(name); err != nil {
+	c := &consumer{log: l, name: name, bindings: bindings, handle: handle}
+	if err := l.enter(c); err != nil {
 		return err
 	}
 	defer l.leave(name)
-	c := &consumer{log: l, name: name, bindings: bindings, handle: handle}
 	err := c.run(ctx)
 	if ctx.Err() != nil {
 		// What was handled need not come again; a few seconds must do for that.
@@ -69,13 +70,13 @@ func (l *Log) Consume(ctx context.Context, name string, bindings []Binding, hand
 	return fmt.Errorf("the consumer %s: %w", name, err)
 }
 
-func (l *Log) enter(name string) error {
+func (l *Log) enter(c *consumer) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.consumers[name] {
-		return fmt.Errorf("the consumer %s runs already", name)
+	if l.consumers[c.name] != nil {
+		return fmt.Errorf("the consumer %s runs already", c.name)
 	}
-	l.consumers[name] = true
+	l.consumers[c.name] = c
 	return nil
 }
 
@@ -96,6 +97,8 @@ type consumer struct {
 	saved   Position // the cursor in the store
 	maybe   Position // messages up to here may have been handled before
 	replays int64    // the value of Log.replays when replays were last looked for
+
+	passed atomic.Int64 // at, for others to read
 }
 
 // run works until ctx ends or the store is closed. Other failures of the store
@@ -155,6 +158,7 @@ func (c *consumer) work(ctx context.Context) (more bool, err error) {
 			return false, nil
 		}
 	}
+	c.passed.Store(int64(c.at))
 	if len(messages) == 0 {
 		return false, nil // the rest was trimmed
 	}
@@ -243,7 +247,7 @@ func (c *consumer) call(ctx context.Context, m Message) (err error) {
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	return c.handle(ctx, m)
+	return c.traced(ctx, m, c.handle)
 }
 
 // pause waits after the n-th failure.

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"taskcluster/internal/clock"
 	"taskcluster/internal/store"
 )
@@ -16,6 +18,8 @@ import (
 type Options struct {
 	Clock clock.Clock  // the machine's clock when nil
 	Log   *slog.Logger // nothing is logged when nil
+	// Tracer makes a span of each message that is handled; none when nil.
+	Tracer trace.Tracer
 
 	// Attempts is how often a message is handed to a consumer that fails
 	// before it becomes a dead letter; 10 when zero.
@@ -56,13 +60,14 @@ type Log struct {
 	opts   Options
 	broken error // the log could not be read when it was opened
 
-	head  atomic.Int64
-	spare *collected // used by the writer only
+	head    atomic.Int64
+	spare   *collected // used by the writer only
+	origins origins
 
 	mu        sync.Mutex
-	changed   chan struct{}   // made when somebody asks
-	replays   int64           // grows with each Replay
-	consumers map[string]bool // those that run
+	changed   chan struct{}        // made when somebody asks
+	replays   int64                // grows with each Replay
+	consumers map[string]*consumer // those that run
 }
 
 var logStmt = struct{ insert, read, last *store.Stmt }{
@@ -84,7 +89,7 @@ func (p Position) row() int64 { return int64(p) / perRow }
 // log cannot be read, every method that returns an error returns that one.
 func NewLog(s *store.Store, opts Options) *Log {
 	opts.fill()
-	l := &Log{store: s, opts: opts, consumers: map[string]bool{}}
+	l := &Log{store: s, opts: opts, consumers: map[string]*consumer{}}
 	l.broken = s.Read(context.Background(), func(tx *store.Tx) error {
 		var row int64
 		var encoded []byte
@@ -174,6 +179,7 @@ func (c *collected) write(tx *store.Tx) error {
 		}
 	}
 	c.head = position(row, c.row.count-1)
+	c.published(tx.Span())
 	tx.OnCommit(c.committed)
 	return nil
 }

@@ -78,7 +78,7 @@ func (l *Log) Run(ctx context.Context) error {
 // Lag is how far a durable consumer has come.
 type Lag struct {
 	Consumer string
-	Position Position   // everything up to here was handled
+	Position Position   // everything up to here was handled, or did not concern it
 	Updated  clock.Time // when it last said so
 }
 
@@ -98,6 +98,15 @@ func (l *Log) Consumers(ctx context.Context) ([]Lag, error) {
 		}
 		return rows.Err()
 	})
+	// Consumers save their place when they have handled something; what they
+	// passed since is known where they run.
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range lags {
+		if c := l.consumers[lags[i].Consumer]; c != nil {
+			lags[i].Position = max(lags[i].Position, Position(c.passed.Load()))
+		}
+	}
 	return lags, err
 }
 

@@ -2,7 +2,10 @@ package obs
 
 import (
 	"net/http"
+	"runtime"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,6 +20,11 @@ type Metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	methods  sync.Map // servedKey -> *served
+
+	commits    prometheus.Histogram
+	operations prometheus.Histogram
+	blobs      *prometheus.HistogramVec
+	auth       authentications
 }
 
 type servedKey struct {
@@ -31,8 +39,9 @@ type served struct {
 	duration prometheus.Observer
 }
 
-// NewMetrics makes a registry with the process's own figures.
-func NewMetrics() *Metrics {
+// NewMetrics makes a registry with the process's own figures. version and commit
+// are this program's.
+func NewMetrics(version, commit string) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -42,10 +51,56 @@ func NewMetrics() *Metrics {
 			Name: "http_request_duration_seconds", Help: "Time from the request's header to the end of its answer.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 25},
 		}, []string{"method", "name", "status", "service"}),
+		commits: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "taskcluster_store_commit_seconds", Help: "Time of a writing transaction, from its begin until it is durable.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
+		}),
+		operations: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "taskcluster_store_commit_operations", Help: "Operations that share a writing transaction.",
+			Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512},
+		}),
+		blobs: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "taskcluster_blob_operation_seconds", Help: "Time of an operation of the artifact store by this process.",
+			Buckets: []float64{.0005, .001, .005, .01, .05, .1, .5, 1, 5, 10, 60},
+		}, []string{"operation", "outcome"}),
+		auth: newAuthentications(),
 	}
-	m.registry.MustRegister(m.requests, m.duration, collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "taskcluster_build_info", Help: "This program; the value is always 1.",
+	}, []string{"version", "commit", "go"})
+	build.WithLabelValues(version, commit, runtime.Version()).Set(1)
+	m.registry.MustRegister(m.requests, m.duration, m.commits, m.operations, m.blobs, m.auth.success, m.auth.failure, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
+}
+
+// Committed counts one transaction of the store.
+func (m *Metrics) Committed(operations int, took time.Duration) {
+	m.commits.Observe(took.Seconds())
+	m.operations.Observe(float64(operations))
+}
+
+// BlobOperation counts one operation of the artifact store: "get", "ok".
+func (m *Metrics) BlobOperation(operation, outcome string, took time.Duration) {
+	m.blobs.WithLabelValues(operation, outcome).Observe(took.Seconds())
+}
+
+// Names lists the metrics that there may be, whether they have a series yet or not.
+func (m *Metrics) Names() []string {
+	descs := make(chan *prometheus.Desc)
+	go func() {
+		m.registry.Describe(descs)
+		close(descs)
+	}()
+	var names []string
+	for d := range descs {
+		// A Desc tells its name in its text only: Desc{fqName: "…", help: …
+		_, rest, _ := strings.Cut(d.String(), `fqName: "`)
+		name, _, _ := strings.Cut(rest, `"`)
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // Served counts one answered API call.

@@ -2,6 +2,7 @@ package obs
 
 import (
 	"bytes"
+	"fmt"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -9,7 +10,7 @@ import (
 )
 
 func TestMetricsShowWhatWasServed(t *testing.T) {
-	m := NewMetrics()
+	m := NewMetrics("1.0", "abc")
 	m.Served("queue", "createTask", "PUT", 200, 3*time.Millisecond)
 	m.Served("queue", "createTask", "PUT", 200, 3*time.Millisecond)
 	depth := &Family{Name: "taskcluster_test_depth", Help: "A test."}
@@ -53,5 +54,35 @@ func TestLogger(t *testing.T) {
 	}
 	if _, err := NewLogger(&out, "json", "loud"); err == nil {
 		t.Error("level loud must be refused")
+	}
+}
+
+func TestAuthenticationsAreBounded(t *testing.T) {
+	m := NewMetrics("1.0", "abc")
+	for i := range 3 * maxClients {
+		m.Authenticated("hawk", fmt.Sprintf("person/%d", i), "")
+		m.Authenticated("hawk", fmt.Sprintf("task-client/%d/0/on/wg/w", i), "")
+		m.Authenticated("bewit", fmt.Sprintf("worker/%d", i), "")
+	}
+	m.Authenticated("hawk", "", "refused")
+	rec := httptest.NewRecorder()
+	m.Handler().ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
+	text := rec.Body.String()
+	if n := strings.Count(text, "\nauth_success_total{"); n != maxClients+1 {
+		t.Errorf("%d series", n)
+	}
+	for _, want := range []string{
+		`auth_success_total{clientId="person/0",scheme="hawk"} 1`,
+		`auth_success_total{clientId="task-client/*",scheme="hawk"} 600`,
+		`auth_success_total{clientId="worker/*",scheme="bewit"} 600`,
+		`auth_success_total{clientId="(other)",scheme="hawk"} 402`,
+		`auth_failure_total{reason="refused",scheme="hawk"} 1`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("missing %q", want)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { m.Authenticated("hawk", "person/0", "") }); n > 0 {
+		t.Errorf("counting allocates %v times", n)
 	}
 }

@@ -16,12 +16,13 @@ type Lease struct {
 	expires      clock.Time
 }
 
-var leaseStmt = struct{ take, release *Stmt }{
+var leaseStmt = struct{ take, release, held *Stmt }{
 	take: SQL(`
 		INSERT INTO store_leases (name, holder, expires) VALUES (?, ?, ?)
 		ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires = excluded.expires
 		WHERE store_leases.holder = excluded.holder OR store_leases.expires <= ?`),
 	release: SQL(`DELETE FROM store_leases WHERE name = ? AND holder = ?`),
+	held:    SQL(`SELECT count(*) FROM store_leases WHERE expires > ?`),
 }
 
 // Lease takes the named lease for holder, if it is free, expired, or already
@@ -60,4 +61,10 @@ func (l *Lease) Release(ctx context.Context) error {
 		_, err := tx.Exec(leaseStmt.release, l.name, l.holder)
 		return err
 	})
+}
+
+// LeasesHeld counts the leases that somebody holds and that have not expired.
+func (s *Store) LeasesHeld(ctx context.Context) (n int64, err error) {
+	err = s.Read(ctx, func(tx *Tx) error { return tx.Row(leaseStmt.held, s.clock.Now()).Scan(&n) })
+	return n, err
 }

@@ -146,26 +146,9 @@ func migrateStep(tx *Tx, engine Engine, component string, steps []Migration) (mo
 	if _, err := tx.Exec(migrateStmt.table); err != nil {
 		return false, err
 	}
-	have := 0
-	rows := tx.Query(migrateStmt.applied, component)
-	for rows.Next() {
-		var number int
-		var name, checksum string
-		if err := rows.Scan(&number, &name, &checksum); err != nil {
-			return false, err
-		}
-		have = number
-		if number <= len(steps) && steps[number-1].Checksum != checksum {
-			return false, fmt.Errorf("the tables of %s in %s were made by another step %04d_%s than this program has: the program or the database was altered",
-				component, engine.Where(), number, name)
-		}
-	}
-	if rows.Err() != nil {
-		return false, rows.Err()
-	}
-	if have > len(steps) {
-		return false, fmt.Errorf("%w: %s holds version %d of the tables of %s, and this program knows them up to version %d; start the newer program",
-			ErrNewerSchema, engine.Where(), have, component, len(steps))
+	have, err := applied(tx, engine, component, steps)
+	if err != nil {
+		return false, err
 	}
 	if have == len(steps) {
 		return false, nil

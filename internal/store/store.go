@@ -26,6 +26,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"taskcluster/internal/clock"
 )
 
@@ -34,6 +36,11 @@ type Options struct {
 	Clock      clock.Clock  // the machine's clock when nil
 	Log        *slog.Logger // nothing is logged when nil
 	Migrations []Migrations // applied at opening, in this order, after the store's own
+
+	// Tracer makes spans of what callers do who are traced themselves; none when nil.
+	Tracer trace.Tracer
+	// Observer is told of each commit; nobody when nil.
+	Observer Observer
 
 	// Readers is the number of connections for Read; 4 when zero.
 	Readers int
@@ -66,8 +73,10 @@ type Store struct {
 	writer *writer
 	readTx sync.Pool // of *Tx, with their scratch space
 
-	signals *signals
-	shared  bool
+	signals  *signals
+	shared   bool
+	tracer   trace.Tracer // may be nil
+	observer Observer     // may be nil
 
 	closing sync.Once
 	closed  error
@@ -78,7 +87,7 @@ type Store struct {
 // New is for engines: it applies the migrations and starts the writer. On an
 // error the engine is closed.
 func New(ctx context.Context, engine Engine, opts Options) (*Store, error) {
-	s := &Store{engine: engine, clock: opts.Clock, log: opts.Log, signals: newSignals()}
+	s := &Store{engine: engine, clock: opts.Clock, log: opts.Log, signals: newSignals(), tracer: opts.Tracer, observer: opts.Observer}
 	if s.clock == nil {
 		s.clock = clock.Real{}
 	}
@@ -121,7 +130,10 @@ func (s *Store) Write(ctx context.Context, fn func(*Tx) error) error {
 
 // Read runs fn on a snapshot of the database, in parallel with the writer.
 // Statements that write are refused, and so are hooks.
-func (s *Store) Read(ctx context.Context, fn func(*Tx) error) error {
+func (s *Store) Read(ctx context.Context, fn func(*Tx) error) (err error) {
+	if span := s.span(ctx, "store.Read"); span != nil {
+		defer func() { endSpan(span, err) }()
+	}
 	conn, err := s.engine.Reader(ctx)
 	if err != nil {
 		return err

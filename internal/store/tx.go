@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"taskcluster/internal/clock"
 )
 
@@ -31,6 +33,7 @@ type Tx struct {
 	values     []Value // scratch for arguments
 	open, idle []*Rows // cursors in use, and spare ones
 	statements int64
+	span       trace.Span // of the transaction; nil when none of its operations is traced
 
 	onCommit     []func()
 	beforeCommit []func(*Tx) error
@@ -221,5 +224,5 @@ func (tx *Tx) reset() {
 	clear(tx.signalled)
 	tx.signals = tx.signals[:0]
 	tx.onCommit, tx.beforeCommit, tx.values = tx.onCommit[:0], tx.beforeCommit[:0], tx.values[:0]
-	tx.now, tx.dirty, tx.failed = 0, false, nil
+	tx.now, tx.dirty, tx.failed, tx.span = 0, false, nil, nil
 }

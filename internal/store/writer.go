@@ -7,6 +7,9 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
 )
 
 // writer is the goroutine that owns the writing connection.
@@ -33,6 +36,7 @@ type operation struct {
 	fn    func(*Tx) error
 	batch batch
 	item  any
+	span  trace.Span // nil when the caller is not traced
 	state atomic.Int32
 	err   error
 	done  chan struct{}
@@ -91,11 +95,13 @@ func (w *writer) submit(ctx context.Context, b batch, fn func(*Tx) error, item a
 	}
 	op := w.spare.Get().(*operation)
 	op.fn, op.batch, op.item, op.err = fn, b, item, nil
+	op.span = w.store.span(ctx, "store.Write")
 	op.state.Store(stateWaiting)
 
 	w.mu.Lock()
 	if w.stopped {
 		w.mu.Unlock()
+		endSpan(op.span, ErrClosed)
 		return ErrClosed
 	}
 	w.waiting = append(w.waiting, op)
@@ -106,12 +112,14 @@ func (w *writer) submit(ctx context.Context, b batch, fn func(*Tx) error, item a
 	case <-op.done:
 	case <-ctx.Done():
 		if op.state.CompareAndSwap(stateWaiting, stateWithdrawn) {
+			endSpan(op.span, context.Cause(ctx))
 			return context.Cause(ctx) // the writer drops op when it meets it
 		}
 		<-op.done
 	}
 	err := op.err
-	op.fn, op.batch, op.item, op.err = nil, nil, nil, nil
+	endSpan(op.span, err)
+	op.fn, op.batch, op.item, op.span, op.err = nil, nil, nil, nil, nil
 	w.spare.Put(op)
 	return err
 }
@@ -253,11 +261,15 @@ const (
 // the unit that caused it, or somebody, or everybody.
 func (w *writer) attempt(units []unit) (culprit int, err error) {
 	s, tx := w.store, &w.tx
+	span := s.transactionSpan(units)
+	tx.span = span
 	defer func() {
 		s.statements.Add(tx.statements)
 		tx.statements = 0
 		tx.reset()
+		endSpan(span, err)
 	}()
+	began := time.Now()
 	if err := tx.conn.Begin(); err != nil {
 		return everybody, err
 	}
@@ -309,6 +321,13 @@ func (w *writer) attempt(units []unit) (culprit int, err error) {
 		return undo(somebody, err)
 	}
 	s.commits.Add(1)
+	if s.observer != nil {
+		operations := 0
+		for _, u := range units {
+			operations += len(u.ops)
+		}
+		s.observer.Committed(operations, time.Since(began))
+	}
 	for _, u := range units {
 		for _, op := range u.ops {
 			if op.err == nil {

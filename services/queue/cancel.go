@@ -20,6 +20,7 @@ func (o *op) end(t *task, why reason) error {
 		_, err := o.resolve(t, exception, why)
 		return err
 	}
+	o.c.resolved = append(o.c.resolved, resolutionKey{t.queue, exception, why})
 	t.last = run{id: 0, state: exception, reasonCreated: reasonException, reasonResolved: why, scheduled: o.now, resolved: o.now}
 	first := !t.everResolved
 	t.everResolved = true

@@ -30,6 +30,8 @@ type collected struct {
 	changes []pendingChange
 	due     clock.Time // the earliest timer that was set
 	release bool       // there is work for the loop that releases dependents
+
+	resolved []resolutionKey // for the metrics
 }
 
 type queueCount struct {
@@ -46,6 +48,7 @@ func (s *Service) begin(tx *store.Tx) *op {
 		tx.BeforeCommit(c.writeCounts)
 		s.pending.follow(tx, c)
 		tx.OnCommit(func() {
+			s.resolutions.add(c.resolved)
 			if c.due != 0 {
 				s.timers.before(c.due)
 			}
@@ -156,6 +159,7 @@ func (o *op) resolve(t *task, st state, why reason) (*run, error) {
 	from := t.state()
 	t.last.state, t.last.reasonResolved, t.last.resolved = st, why, o.now
 	ended := t.last
+	o.c.resolved = append(o.c.resolved, resolutionKey{t.queue, st, why})
 	if retry := why.retryAs(); retry != noReason && t.retriesLeft > 0 {
 		t.retriesLeft--
 		if err := o.appendRun(t, retry); err != nil {

@@ -86,13 +86,15 @@ type Service struct {
 	resolves *store.Batch[resolution]
 	sights   *store.Batch[sighting]
 
-	pending  pendingRuns
-	workers  *workerMemory
-	history  *claimHistory
-	timers   *alarm // wakes the loop of claim expiry and deadlines
-	releases *alarm // wakes the loop that releases many dependents
-	drain    sync.Once
-	stopping chan struct{} // closed by Drain
+	pending pendingRuns
+	workers *workerMemory
+	history *claimHistory
+
+	resolutions resolutions
+	timers      *alarm // wakes the loop of claim expiry and deadlines
+	releases    *alarm // wakes the loop that releases many dependents
+	drain       sync.Once
+	stopping    chan struct{} // closed by Drain
 }
 
 // New makes the service and rebuilds the order of pending runs.

@@ -1,0 +1,85 @@
+package app
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestMetricsPage holds docs/metrics.md to what there is: each metric, its type
+// and its labels.
+func TestMetricsPage(t *testing.T) {
+	a := started(t, settings(t, t.TempDir(), nil))
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "metrics.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := map[string]bool{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| (counter|gauge|histogram)").FindAllStringSubmatch(string(page), -1) {
+		documented[row[1]] = true
+	}
+	ours := slices.DeleteFunc(a.metrics.Names(), func(name string) bool {
+		return strings.HasPrefix(name, "go_") || strings.HasPrefix(name, "process_") || strings.HasPrefix(name, "promhttp_")
+	})
+	if len(ours) < 20 {
+		t.Fatalf("only %d metrics were found", len(ours))
+	}
+	// What a name must end in to tell its unit: seconds, or what is counted.
+	unit := regexp.MustCompile(`_(seconds|total|info|tasks|workers|operations|letters|held|head)$`)
+	for _, name := range ours {
+		if !documented[name] {
+			t.Errorf("docs/metrics.md does not describe %s", name)
+		}
+		delete(documented, name)
+		if !unit.MatchString(name) {
+			t.Errorf("%s does not tell its unit", name)
+		}
+	}
+	for name := range documented {
+		t.Errorf("docs/metrics.md describes %s, which is not there", name)
+	}
+}
+
+// TestMetricsValues: what a task's life leaves in the metrics.
+func TestMetricsValues(t *testing.T) {
+	a := started(t, settings(t, t.TempDir(), nil))
+	q := queueAs(t, a)
+	claimed(t, q)
+	id := claimed(t, q)
+	if _, err := q.ReportException(t.Context(), id, "0", exceptionRequest("malformed-payload")); err != nil {
+		t.Fatal(err)
+	}
+	done := claimed(t, q)
+	if _, err := q.ReportCompleted(t.Context(), done, "0"); err != nil {
+		t.Fatal(err)
+	}
+	text := scrape(t, a)
+	for _, want := range []string{
+		`queue_claimed_tasks{provisionerId="prov",workerType="type"} 1`,
+		`queue_pending_tasks{provisionerId="prov",workerType="type"} 0`,
+		`queue_workers_total{provisionerId="prov",workerType="type"} 1`,
+		`queue_running_workers{provisionerId="prov",workerType="type"} 1`,
+		`queue_idle_workers{provisionerId="prov",workerType="type"} 0`,
+		`queue_quarantined_workers{provisionerId="prov",workerType="type"} 0`,
+		`queue_completed_tasks{provisionerId="prov",workerType="type"} 1`,
+		`queue_exception_tasks{provisionerId="prov",reasonResolved="malformed-payload",workerType="type"} 1`,
+		`auth_success_total{clientId="static/taskcluster/root",scheme="hawk"} 8`,
+		`http_requests_total{method="PUT",name="createTask",service="queue",status="200"} 3`,
+		`taskcluster_build_info{commit=`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("missing: %s", want)
+		}
+	}
+	for _, grown := range []string{"taskcluster_store_commit_seconds_count", "taskcluster_store_commit_operations_sum", "taskcluster_store_reads_total", "taskcluster_events_head"} {
+		if m := regexp.MustCompile(`(?m)^` + grown + ` (\S+)$`).FindStringSubmatch(text); m == nil || m[1] == "0" {
+			t.Errorf("%s: %v", grown, m)
+		}
+	}
+	if strings.Contains(text, "taskcluster_store_waiting_operations 0") == false {
+		t.Error("nobody should wait in line")
+	}
+}
