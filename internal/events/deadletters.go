@@ -94,14 +94,21 @@ func (l *Log) change(ctx context.Context, q *store.Stmt, id int64) error {
 		if n == 0 {
 			return ErrNoDeadLetter
 		}
-		tx.OnCommit(func() {
-			l.mu.Lock()
-			l.replays++
-			l.mu.Unlock()
-			l.notify()
-		})
+		tx.Signal(replayTopic, "")
 		return nil
 	})
+}
+
+// replayTopic tells the consumers, wherever they run, that a dead letter was
+// given back.
+const replayTopic = "events/replay"
+
+// replayed is told so.
+func (l *Log) replayed(store.Signal) {
+	l.mu.Lock()
+	l.replays++
+	l.mu.Unlock()
+	l.notify()
 }
 
 // bury makes m a dead letter and moves the cursor past it, in one transaction.

@@ -90,6 +90,7 @@ func (p Position) row() int64 { return int64(p) / perRow }
 func NewLog(s *store.Store, opts Options) *Log {
 	opts.fill()
 	l := &Log{store: s, opts: opts, consumers: map[string]*consumer{}}
+	s.Watch(replayTopic, l.replayed)
 	l.broken = s.Read(context.Background(), func(tx *store.Tx) error {
 		var row int64
 		var encoded []byte

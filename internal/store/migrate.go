@@ -146,7 +146,7 @@ func migrateStep(tx *Tx, engine Engine, component string, steps []Migration) (mo
 	if _, err := tx.Exec(migrateStmt.table); err != nil {
 		return false, err
 	}
-	have, err := applied(tx, engine, component, steps)
+	have, err := applied(tx, engine.Where(), component, steps)
 	if err != nil {
 		return false, err
 	}

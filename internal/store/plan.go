@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -17,30 +18,28 @@ type MissingStep struct {
 // newer schema, an altered step) is an error here as well.
 func (s *Store) Missing(ctx context.Context, all []Migrations) (missing []MissingStep, err error) {
 	err = s.Read(ctx, func(tx *Tx) error {
-		missing, err = plan(tx, s.engine, all)
+		missing, err = plan(tx, s.engine.Dialect(), s.engine.Where(), all)
 		return err
 	})
 	return missing, err
 }
 
 // Plan is Missing for a database that is not to be opened, through a connection
-// of its engine. The database may be empty.
-func Plan(ctx context.Context, engine Engine, all []Migrations) (missing []MissingStep, err error) {
-	conn, err := engine.Reader(ctx)
-	if err != nil {
-		return nil, err
+// of the engine of that dialect. where names the database in messages; conn is
+// nil when there is none yet.
+func Plan(ctx context.Context, dialect, where string, conn Conn, all []Migrations) (missing []MissingStep, err error) {
+	if conn == nil {
+		return plan(nil, dialect, where, all)
 	}
-	defer engine.Release(conn)
 	if err := conn.Begin(); err != nil {
 		return nil, err
 	}
-	defer conn.Rollback()
 	tx := Tx{conn: conn, ctx: ctx, readOnly: true}
 	err = tx.run(func(tx *Tx) error {
-		missing, err = plan(tx, engine, all)
+		missing, err = plan(tx, dialect, where, all)
 		return err
 	})
-	return missing, err
+	return missing, errors.Join(err, conn.Rollback())
 }
 
 var planStmt = struct{ exists *Stmt }{
@@ -49,19 +48,21 @@ var planStmt = struct{ exists *Stmt }{
 		`SELECT count(*) FROM pg_catalog.pg_class WHERE oid = to_regclass('store_migrations')`),
 }
 
-func plan(tx *Tx, engine Engine, all []Migrations) (missing []MissingStep, err error) {
+func plan(tx *Tx, dialect, where string, all []Migrations) (missing []MissingStep, err error) {
 	var tables int64
-	if err := tx.Row(planStmt.exists).Scan(&tables); err != nil {
-		return nil, err
+	if tx != nil {
+		if err := tx.Row(planStmt.exists).Scan(&tables); err != nil {
+			return nil, err
+		}
 	}
 	for _, m := range append([]Migrations{OwnMigrations()}, all...) {
-		steps, err := m.Load(engine.Dialect())
+		steps, err := m.Load(dialect)
 		if err != nil {
 			return nil, err
 		}
 		have := 0
 		if tables > 0 {
-			if have, err = applied(tx, engine, m.Component, steps); err != nil {
+			if have, err = applied(tx, where, m.Component, steps); err != nil {
 				return nil, err
 			}
 		}
@@ -74,7 +75,7 @@ func plan(tx *Tx, engine Engine, all []Migrations) (missing []MissingStep, err e
 
 // applied tells how many of the steps the database has. It refuses a database
 // that has others, or more.
-func applied(tx *Tx, engine Engine, component string, steps []Migration) (have int, err error) {
+func applied(tx *Tx, where, component string, steps []Migration) (have int, err error) {
 	rows := tx.Query(migrateStmt.applied, component)
 	defer rows.Close()
 	for rows.Next() {
@@ -86,7 +87,7 @@ func applied(tx *Tx, engine Engine, component string, steps []Migration) (have i
 		have = number
 		if number <= len(steps) && steps[number-1].Checksum != checksum {
 			return 0, fmt.Errorf("the tables of %s in %s were made by another step %04d_%s than this program has: the program or the database was altered",
-				component, engine.Where(), number, name)
+				component, where, number, name)
 		}
 	}
 	if rows.Err() != nil {
@@ -94,7 +95,7 @@ func applied(tx *Tx, engine Engine, component string, steps []Migration) (have i
 	}
 	if have > len(steps) {
 		return 0, fmt.Errorf("%w: %s holds version %d of the tables of %s, and this program knows them up to version %d; start the newer program",
-			ErrNewerSchema, engine.Where(), have, component, len(steps))
+			ErrNewerSchema, where, have, component, len(steps))
 	}
 	return have, nil
 }
