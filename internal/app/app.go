@@ -264,6 +264,9 @@ func (a *App) Start(ctx context.Context) error {
 	a.queue.Start(&a.loops)
 	a.object.Start(&a.loops)
 	a.purge.Start(&a.loops)
+	if !a.store.Shared() {
+		a.loops.Go("admin", a.serveAdmin)
+	}
 	a.loops.Go("http", func(context.Context) error {
 		if err := a.server.Serve(api.Listen(a.listener)); !errors.Is(err, http.ErrServerClosed) {
 			return err

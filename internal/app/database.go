@@ -35,7 +35,7 @@ func (a *App) openDatabase(ctx context.Context) (keys *keyring.Keyring, err erro
 		}
 		return keys, err
 	}
-	file := filepath.Join(dir, "taskcluster.db")
+	file := filepath.Join(dir, databaseName)
 	if keys, err = openKeys(dir, file); err == nil {
 		a.store, err = sqlite.Open(ctx, file, opts)
 	}

@@ -39,6 +39,7 @@ type commands struct {
 	Task       taskCommands      `cmd:"" help:"Look at and change one task."`
 	Group      groupCommands     `cmd:"" help:"Look at and cancel a task group."`
 	Env        envCommand        `cmd:"" help:"Print the settings that clients need, for the shell."`
+	Admin      adminCommands     `cmd:"" help:"Operate a deployment: check, migrate, back up, restore, dead letters."`
 	Config     configCommands    `cmd:"" help:"Show the settings of serve."`
 	Bench      benchCommand      `cmd:"" help:"Measure a deployment, and print JSON."`
 	References referencesCommand `cmd:"" help:"Write the API references and JSON schemas to files."`
