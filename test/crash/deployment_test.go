@@ -13,10 +13,6 @@ import (
 	"time"
 
 	"taskcluster/client"
-	"taskcluster/internal/events"
-	"taskcluster/internal/store"
-	"taskcluster/internal/store/postgres"
-	"taskcluster/internal/store/sqlite"
 	"taskcluster/test/crash/workload"
 	"taskcluster/test/harness"
 )
@@ -59,10 +55,8 @@ func deploy(t *testing.T, binary string, urls ...string) *deployment {
 	d.args = []string{"--log-level", "error", "--claim-timeout", claimTimeout.String()}
 	for i := range urls {
 		dir := t.TempDir()
-		if i > 0 { // the same keys, and the same root
-			for _, name := range []string{"keys", "root.env"} {
-				copyAll(t, filepath.Join(d.dirs[0], name), filepath.Join(dir, name))
-			}
+		if i > 0 {
+			harness.Join(t, d.dirs[0], dir)
 		}
 		d.dirs = append(d.dirs, dir)
 		d.start(i)
@@ -70,26 +64,6 @@ func deploy(t *testing.T, binary string, urls ...string) *deployment {
 	d.load = workload.Start(d.ledger, "w", clients, d.up()...)
 	t.Cleanup(d.load.Stop)
 	return d
-}
-
-// copyAll copies a file, or a directory of files.
-func copyAll(t *testing.T, from, to string) {
-	t.Helper()
-	info, err := os.Stat(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if info.IsDir() {
-		err = os.CopyFS(to, os.DirFS(from))
-	} else {
-		var text []byte
-		if text, err = os.ReadFile(from); err == nil {
-			err = os.WriteFile(to, text, 0o600)
-		}
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 func (d *deployment) start(i int) {
@@ -207,21 +181,15 @@ func (d *deployment) finish() {
 // process, so the node is stopped for it.
 func (d *deployment) readEvents() {
 	d.t.Helper()
-	var s *store.Store
 	var err error
-	opts := store.Options{Migrations: []store.Migrations{events.Migrations}}
 	if url := d.urls[len(d.urls)-1]; url != "" {
-		s, err = postgres.Open(d.t.Context(), url, opts)
+		err = d.history.ReadPostgres(d.t.Context(), url)
 	} else {
 		d.nodes[0].Stop()
-		defer d.start(0)
-		s, err = sqlite.Open(d.t.Context(), filepath.Join(d.dirs[0], "taskcluster.db"), opts)
+		err = d.history.ReadSQLite(d.t.Context(), d.dirs[0])
+		d.start(0)
 	}
 	if err != nil {
-		d.fatal("%v", err)
-	}
-	defer s.Close()
-	if err := d.history.ReadAll(d.t.Context(), events.NewLog(s, events.Options{})); err != nil {
 		d.fatal("%v", err)
 	}
 }

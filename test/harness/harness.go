@@ -116,6 +116,22 @@ func Start(t testing.TB, binary, dataDir string, args ...string) *Server {
 	}
 }
 
+// Join gives the empty data directory of a further node what nodes share: the
+// keys, and the root's credentials.
+func Join(t testing.TB, first, dataDir string) {
+	t.Helper()
+	if err := os.CopyFS(filepath.Join(dataDir, "keys"), os.DirFS(filepath.Join(first, "keys"))); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(first, "root.env"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dataDir, "root.env"), text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func (s *Server) readEnv(path string) {
 	text, err := os.ReadFile(path)
 	if err != nil {

@@ -3,6 +3,7 @@ package workload
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -10,6 +11,9 @@ import (
 	"taskcluster/client"
 	"taskcluster/client/queue"
 	"taskcluster/internal/events"
+	"taskcluster/internal/store"
+	"taskcluster/internal/store/postgres"
+	"taskcluster/internal/store/sqlite"
 )
 
 func connect(n Node) *node { return &node{Node: n, transport: client.NewTransport()} }
@@ -156,8 +160,27 @@ func (l *Load) finish(worker string) {
 	}
 }
 
-// ReadAll reads the events that came since.
-func (h *History) ReadAll(ctx context.Context, log *events.Log) error {
+// ReadPostgres takes the events that came since from the database at url. Its
+// nodes may go on.
+func (h *History) ReadPostgres(ctx context.Context, url string) error {
+	return h.read(ctx, func(opts store.Options) (*store.Store, error) { return postgres.Open(ctx, url, opts) })
+}
+
+// ReadSQLite takes the events that came since from a data directory that no
+// process uses.
+func (h *History) ReadSQLite(ctx context.Context, dataDir string) error {
+	return h.read(ctx, func(opts store.Options) (*store.Store, error) {
+		return sqlite.Open(ctx, filepath.Join(dataDir, "taskcluster.db"), opts)
+	})
+}
+
+func (h *History) read(ctx context.Context, open func(store.Options) (*store.Store, error)) error {
+	s, err := open(store.Options{Migrations: []store.Migrations{events.Migrations}})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	log := events.NewLog(s, events.Options{})
 	for {
 		messages, err := log.Read(ctx, h.at, 2000)
 		if err != nil || len(messages) == 0 {

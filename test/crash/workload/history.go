@@ -64,6 +64,13 @@ func NewHistory() *History {
 // At is the position of the last event.
 func (h *History) At() events.Position { return h.at }
 
+// Forget leaves out tasks that are not a Load's.
+func (h *History) Forget(ids ...string) {
+	for _, id := range ids {
+		delete(h.tasks, id)
+	}
+}
+
 // Problems are what contradicts the life cycle.
 func (h *History) Problems() []string { return h.problems }
 
