@@ -28,6 +28,12 @@ func Dialect(sqlite, postgres string) *Stmt {
 	}
 }
 
+// OnlyPostgres makes a statement that only PostgreSQL understands, for what there
+// is only where Store.Shared is true. Each without a text for SQLite does the same.
+func OnlyPostgres(text string) *Stmt {
+	return Dialect("", text)
+}
+
 // Insert makes a statement for Tx.Insert from an INSERT of one row into a table
 // whose key is the number id. It has no RETURNING clause: for PostgreSQL one is
 // appended, SQLite tells the key anyway. There RETURNING costs a temporary table
@@ -63,7 +69,8 @@ func (q *Stmt) IsEach() bool { return q.each }
 func (q *Stmt) Inserts() bool { return q.inserts }
 
 // Text is the statement as the engine named by dialect takes it: with `?`
-// placeholders for SQLite, `$1`, `$2`, … for PostgreSQL.
+// placeholders for SQLite, `$1`, `$2`, … for PostgreSQL. It is empty when the
+// statement is not for the engine.
 func (q *Stmt) Text(dialect string) string {
 	if dialect == Postgres {
 		return q.postgres
@@ -72,7 +79,13 @@ func (q *Stmt) Text(dialect string) string {
 }
 
 // String is the text, for messages.
-func (q *Stmt) String() string { return strings.Join(strings.Fields(q.sqlite), " ") }
+func (q *Stmt) String() string {
+	text := q.sqlite
+	if text == "" {
+		text = q.postgres
+	}
+	return strings.Join(strings.Fields(text), " ")
+}
 
 var stmtType = reflect.TypeFor[*Stmt]()
 

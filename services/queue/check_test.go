@@ -174,13 +174,89 @@ func (d *deployment) checkCounters(t testing.TB) {
 	if err != nil {
 		t.Error(err)
 	}
-	if have, want := d.order(d.memory()), d.order(d.rebuilt(t)); have != want {
+	if d.shared() {
+		d.checkOrder(t)
+	} else if have, want := d.order(d.memory()), d.order(d.rebuilt(t)); have != want {
 		t.Errorf("pending in memory:\n%s\nin the table:\n%s", have, want)
 	}
 }
 
+// shared tells whether the order is in the database.
+func (d *deployment) shared() bool { return d.store.Shared() }
+
 // memory is the order that a deployment keeps in memory.
 func (d *deployment) memory() *memoryPending { return d.queue.pending.(*memoryRuns).memoryPending }
+
+// left is what is pending, or live with a concurrency key; empty when nothing is.
+func (d *deployment) left(t testing.TB) string {
+	t.Helper()
+	if !d.shared() {
+		return d.order(d.memory())
+	}
+	var b strings.Builder
+	err := d.store.Read(context.Background(), func(tx *store.Tx) error {
+		b.Reset()
+		rows := tx.Query(orderCheck.all)
+		for rows.Next() {
+			var row int64
+			if err := rows.Scan(&row); err != nil {
+				return err
+			}
+			fmt.Fprintln(&b, row)
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	return b.String()
+}
+
+// orderCheck are what must not be found in the tables of the order.
+var orderCheck = struct{ all, rows, keys, firsts, heads *store.Stmt }{
+	all: store.OnlyPostgres(`SELECT task FROM pending_runs UNION ALL SELECT live FROM concurrency_keys`),
+	rows: store.OnlyPostgres(`SELECT COALESCE(t.id, p.task) FROM (SELECT * FROM tasks WHERE state = 1) AS t FULL JOIN pending_runs p ON p.task = t.id
+		AND p.task_queue_id = t.task_queue_id AND p.rank = -t.priority AND p.scheduled = t.scheduled AND p.deadline = t.deadline
+		AND p.concurrency_key = t.concurrency_key AND p.concurrency_limit = t.concurrency_limit
+		WHERE t.id IS NULL OR p.task IS NULL`),
+	keys: store.OnlyPostgres(`SELECT COALESCE(t.n, k.live) FROM (SELECT concurrency_key, COUNT(*) AS n FROM tasks
+			WHERE state = 2 AND concurrency_limit > 0 GROUP BY concurrency_key) AS t
+		FULL JOIN concurrency_keys k ON k.concurrency_key = t.concurrency_key WHERE t.n IS DISTINCT FROM k.live`),
+	firsts: store.OnlyPostgres(`SELECT task FROM (SELECT p.*, COALESCE(k.live, 0) AS live, ROW_NUMBER() OVER (
+			PARTITION BY p.concurrency_key, p.concurrency_limit, p.task_queue_id ORDER BY p.rank, p.scheduled, p.task) AS place
+			FROM pending_runs p LEFT JOIN concurrency_keys k ON k.concurrency_key = p.concurrency_key) AS x
+		WHERE blocked <> CASE WHEN concurrency_limit = 0 OR place = 1 AND live < concurrency_limit THEN 0 ELSE 1 END`),
+	heads: store.OnlyPostgres(`SELECT p.task FROM pending_runs p LEFT JOIN pending_heads h
+		ON h.task_queue_id = p.task_queue_id AND h.rank = p.rank
+		WHERE p.blocked = 0 AND (h.rank IS NULL OR (h.scheduled, h.task) > (p.scheduled, p.task))`),
+}
+
+// checkOrder compares the order in the database with the tasks: every pending run
+// is in it, those with keys stand in it as their limits admit, no claim begins
+// behind one.
+func (d *deployment) checkOrder(t testing.TB) {
+	t.Helper()
+	err := d.store.Read(context.Background(), func(tx *store.Tx) error {
+		for what, q := range map[string]*store.Stmt{"not the tasks' state": orderCheck.rows, "a wrong number of live runs": orderCheck.keys,
+			"wrongly blocked or not": orderCheck.firsts, "before the place where claims begin": orderCheck.heads} {
+			rows := tx.Query(q)
+			for rows.Next() {
+				var n int64
+				if err := rows.Scan(&n); err != nil {
+					return err
+				}
+				t.Errorf("the order of pending runs: %s: %d", what, n)
+			}
+			if err := rows.Err(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
 
 // rebuilt is the order of pending runs as a restart would make it.
 func (d *deployment) rebuilt(t testing.TB) *memoryPending {

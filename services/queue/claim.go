@@ -18,7 +18,8 @@ type claimItem struct {
 	ctx    context.Context // of the caller
 	queue  string
 	worker workerName
-	runs   []pendingRun
+	runs   []pendingRun // that were taken from memory
+	n      int          // how many the database shall look for
 	audit  func(*store.Tx)
 
 	claims []claim

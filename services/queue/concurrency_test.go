@@ -143,8 +143,11 @@ func TestConcurrencyLimit(t *testing.T) {
 }
 
 // Many workers at once never have more than the limit, and leave nothing.
-func TestConcurrencyRace(t *testing.T) {
-	d := deploy(t)
+func TestConcurrencyRace(t *testing.T) { concurrencyRace([]*deployment{deploy(t)}) }
+
+func concurrencyRace(nodes []*deployment) {
+	d := nodes[0]
+	t := d.t
 	const n, limit = 60, 3
 	for range n {
 		d.create(limited("k", limit))
@@ -153,6 +156,7 @@ func TestConcurrencyRace(t *testing.T) {
 	live, most, done := 0, 0, 0
 	var all sync.WaitGroup
 	for i := range 16 {
+		d := nodes[i%len(nodes)]
 		all.Go(func() {
 			for {
 				mu.Lock()

@@ -15,18 +15,22 @@ import (
 
 // Many creators and workers at once, some of whom hang up at any moment: every
 // run is claimed once, none is stranded, all counters agree.
-func TestConcurrentWork(t *testing.T) {
+func TestConcurrentWork(t *testing.T) { concurrentWork([]*deployment{deploy(t)}) }
+
+func concurrentWork(nodes []*deployment) {
 	const creators, each, workers = 4, 100, 12
-	d := deploy(t)
+	d := nodes[0]
+	t := d.t
 	body := d.body()
 	var created, finished, lost atomic.Int64
-	done, stop := context.WithCancel(t.Context())
+	done, stop := context.WithCancel(context.Background())
 	defer stop()
 
 	var working sync.WaitGroup
 	for i := range workers {
 		r := rand.New(rand.NewPCG(1, uint64(i)))
 		w := workerName{"wg", fmt.Sprint("w", i)}
+		d := nodes[i%len(nodes)]
 		working.Go(func() {
 			for done.Err() == nil {
 				ctx, hangUp := context.WithCancel(done)
@@ -65,7 +69,8 @@ func TestConcurrentWork(t *testing.T) {
 		})
 	}
 	var creating sync.WaitGroup
-	for range creators {
+	for i := range creators {
+		d := nodes[i/2%len(nodes)]
 		creating.Go(func() {
 			for range each {
 				item := d.creation(body, slugid.ID{})
@@ -97,7 +102,9 @@ func TestConcurrentWork(t *testing.T) {
 			t.Errorf("%s was claimed %d times", run, n)
 		}
 	}
-	if order := d.order(d.memory()); order != "" || d.parked() != 0 {
-		t.Errorf("left behind: %d waiters, %s", d.parked(), order)
+	for _, d := range nodes {
+		if order := d.left(t); order != "" || d.parked() != 0 {
+			t.Errorf("left behind: %d waiters, %s", d.parked(), order)
+		}
 	}
 }

@@ -300,6 +300,9 @@ func (s *Service) expireCounters(clock.Time) sweep.Step {
 				if _, err := tx.Exec(expireStmt.deleteCounter, queue); err != nil {
 					return err
 				}
+				if err := s.pending.forget(tx, queue); err != nil {
+					return err
+				}
 			}
 			return nil
 		})

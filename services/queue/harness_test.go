@@ -485,13 +485,19 @@ func (d *deployment) expireNow() error {
 
 // parked is the number of callers that wait for work.
 func (d *deployment) parked() int {
-	m := d.memory()
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	n := 0
-	for _, q := range m.queues {
-		for w := q.first; w != nil; w = w.next {
-			n++
+	switch p := d.queue.pending.(type) {
+	case *memoryRuns:
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for _, q := range p.queues {
+			for w := q.first; w != nil; w = w.next {
+				n++
+			}
+		}
+	case *databaseRuns:
+		for _, here := range p.line.waiting() {
+			n += here
 		}
 	}
 	return n

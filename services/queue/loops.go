@@ -16,6 +16,9 @@ func (s *Service) Start(g *lifecycle.Group) {
 	g.Go("queue.timers", s.timerLoop)
 	g.Go("queue.releases", s.releaseLoop)
 	g.Go("queue.expire", s.expiry().Run)
+	if s.follower != nil {
+		g.Go("queue.follow", s.follower.run)
+	}
 }
 
 // Drain has every claimWork that waits, now or later, answer at once with no

@@ -243,6 +243,21 @@ func (m *model) setQuarantine(t *rapid.T) {
 	if a.status == 200 {
 		m.quarantine[queue+worker] = until
 	}
+	if m.other != nil && a.status == 200 {
+		k := workerKey{queue, workerName{"wg", worker}}
+		eventually(m.d.t, "the other node hears of it", func() bool {
+			return m.other.queue.workers.quarantined(k, m.now()) == (until > m.now())
+		})
+	}
+}
+
+// swap goes on with the other node.
+func (m *model) swap(t *rapid.T) {
+	if m.other == nil {
+		t.Skip("there is no other")
+	}
+	m.other.read = m.d.read
+	m.d, m.other = m.other, m.d
 }
 
 func (m *model) reclaim(t *rapid.T) {

@@ -15,8 +15,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// The queue against a small model of it: random calls, time that passes,
-// crashes, removal of what expired. After each step the states agree, each
+// The queue against a small model of it: random calls, on PostgreSQL to two nodes,
+// time that passes, crashes, removal of what expired. After each step the states agree, each
 // transition has exactly its events in order, and the counters are what a recount
 // gives. The steps are in model_steps_test.go.
 
@@ -67,6 +67,7 @@ type modelGroup struct {
 type model struct {
 	t          *rapid.T
 	d          *deployment
+	other      *deployment // another node on the same database, or nil
 	tasks      []*modelTask
 	created    int
 	shared     []string               // ids of groups that tasks share
@@ -204,9 +205,16 @@ func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m := &model{t: rt, d: deployIn(t, t.TempDir(), testClock()), shared: []string{slugid.New().String(), slugid.New().String()},
 			groups: map[string]*modelGroup{}, quarantine: map[string]clock.Time{}}
+		if m.d.shared() {
+			m.other = m.d.beside()
+		}
 		defer func() {
-			m.d.store.Close()
-			m.d.store = nil
+			for _, d := range []*deployment{m.d, m.other} {
+				if d != nil {
+					d.store.Close()
+					d.store = nil
+				}
+			}
 		}()
 		steps := map[string]func(*rapid.T){"": m.check}
 		for name, f := range map[string]func(*rapid.T){
@@ -214,7 +222,7 @@ func TestModel(t *testing.T) {
 			"claimTask": m.claimTask, "reclaim": m.reclaim, "report": m.report, "report2": m.report, "cancel": m.cancel,
 			"rerun": m.rerun, "schedule": m.force, "priority": m.reprioritize, "groupPriority": m.reprioritizeGroup,
 			"seal": m.seal, "cancelGroup": m.cancelGroup, "quarantine": m.setQuarantine, "pass": m.pass, "pass2": m.pass,
-			"sweep": m.sweep, "crash": m.crash,
+			"sweep": m.sweep, "crash": m.crash, "node": m.swap, "node2": m.swap,
 		} {
 			steps[name] = func(t *rapid.T) {
 				m.t = t

@@ -32,6 +32,10 @@ type collected struct {
 	release bool       // there is work for the loop that releases dependents
 
 	resolved []resolutionKey // for the metrics
+
+	// What only the database wants to know, by task queue.
+	woken   map[string]int // runs that can be claimed now, and could not before
+	advance []string       // where the place shall move at which claims begin
 }
 
 type queueCount struct {
@@ -94,7 +98,7 @@ func (o *op) moved(t *task, from state) {
 	}
 	if to == pending {
 		c := t.pendingChange()
-		c.ended = from == running
+		c.fresh, c.ended = from != pending, from == running
 		o.c.changes = append(o.c.changes, c)
 	} else if from == pending || from == running && t.concurrency != nil {
 		o.c.changes = append(o.c.changes, pendingChange{pendingRun: pendingRun{row: t.row, limit: t.concurrency},

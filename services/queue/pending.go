@@ -31,6 +31,8 @@ type pendingRuns interface {
 	ahead(tx *store.Tx, queue string, r pendingRun, most int) (n int, exact bool, err error)
 	// live is the number of live runs of a concurrency key. tx is a snapshot.
 	live(tx *store.Tx, key string) (int, error)
+	// forget drops what is kept of a task queue whose counter was removed.
+	forget(tx *store.Tx, queue string) error
 }
 
 // claimant is one caller of claimWork. It is used by one goroutine.
@@ -73,6 +75,7 @@ type pendingChange struct {
 
 	// What only the database wants to know.
 	of       string     // the task queue, whatever the run is now
+	fresh    bool       // it was not pending before
 	ended    bool       // the run was live
 	deadline clock.Time // of the task
 }

@@ -19,8 +19,9 @@
 //
 // How: transitions read the task, decide, and write, inside a transaction that
 // the store shares between concurrent callers (see op). The order of pending
-// runs is in memory (see pendingRuns), rebuilt from an index at start; workers
-// that find nothing are parked there and woken by commits.
+// runs (see pendingRuns) is in memory, rebuilt from an index at start, or, where
+// several processes share a database, in a small table. Workers that find
+// nothing are parked and woken by commits, of other nodes too.
 //
 // Not here yet: the subscription to worker-manager's messages about workers that
 // it removed (what they cause is here, see WorkerGone).
@@ -86,9 +87,10 @@ type Service struct {
 	resolves *store.Batch[resolution]
 	sights   *store.Batch[sighting]
 
-	pending pendingRuns
-	workers *workerMemory
-	history *claimHistory
+	pending  pendingRuns
+	follower *follower // nil when no other process shares the store
+	workers  *workerMemory
+	history  *claimHistory
 
 	resolutions resolutions
 	timers      *alarm // wakes the loop of claim expiry and deadlines
@@ -140,7 +142,13 @@ func New(cfg Config) (*Service, error) {
 	s.reclaims = store.NewBatch(s.store, "queue.reclaim", s.reclaimBatch)
 	s.resolves = store.NewBatch(s.store, "queue.resolve", s.resolveBatch)
 	s.sights = store.NewBatch(s.store, "queue.seen", s.sightBatch)
-	s.pending = newMemoryRuns(s)
+	if s.store.Shared() {
+		s.follower = newFollower(s)
+		s.pending = newDatabaseRuns(s)
+	} else {
+		s.pending = newMemoryRuns(s)
+	}
+	s.store.Watch(quarantineTopic, s.heardQuarantine)
 	if err := s.load(context.Background()); err != nil {
 		return nil, fmt.Errorf("queue: %w", err)
 	}

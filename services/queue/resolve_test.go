@@ -294,7 +294,7 @@ func TestClaimTask(t *testing.T) {
 	d.call(first.credentials(), "POST", "/task/"+id+"/runs/0/reclaim", nil).want(200)
 	claim("w", 0).want(200)
 	claim("other", 0).want(409, "Run 0 was already claimed by another worker.")
-	if got := d.order(d.memory()); got != "" {
+	if got := d.left(t); got != "" {
 		t.Errorf("still pending: %s", got)
 	}
 	d.exception(id, 0, "worker-shutdown").want(200)

@@ -3,6 +3,8 @@ package queue
 import (
 	"context"
 	"fmt"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,7 +52,9 @@ func newWorkerMemory() *workerMemory {
 	return &workerMemory{quarantine: map[workerKey]clock.Time{}, seen: map[workerKey]clock.Time{}}
 }
 
+// load reads who is in quarantine.
 func (m *workerMemory) load(tx *store.Tx, now clock.Time) error {
+	quarantine := map[workerKey]clock.Time{}
 	rows := tx.Query(stmt.quarantined, now)
 	defer rows.Close()
 	for rows.Next() {
@@ -59,9 +63,36 @@ func (m *workerMemory) load(tx *store.Tx, now clock.Time) error {
 		if err := rows.Scan(&k.queue, &k.group, &k.id, &until); err != nil {
 			return err
 		}
-		m.quarantine[k] = until
+		quarantine[k] = until
 	}
-	return rows.Err()
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.quarantine = quarantine
+	return nil
+}
+
+// quarantineTopic is of the signals that tell every node who is in quarantine
+// until when: "UNTIL QUEUE GROUP ID".
+const quarantineTopic = "queue/quarantine"
+
+func signalQuarantine(tx *store.Tx, k workerKey, until clock.Time) {
+	tx.Signal(quarantineTopic, fmt.Sprintf("%d %s %s %s", int64(until), k.queue, k.group, k.id))
+}
+
+func (s *Service) heardQuarantine(signal store.Signal) {
+	if signal.Lost {
+		s.follower.reread()
+		return
+	}
+	parts := strings.Split(signal.Detail, " ")
+	if len(parts) != 4 {
+		return // of a later version
+	}
+	until, _ := strconv.ParseInt(parts[0], 10, 64)
+	s.workers.setQuarantine(workerKey{parts[1], workerName{parts[2], parts[3]}}, clock.Time(until), s.clock.Now())
 }
 
 func (m *workerMemory) quarantined(k workerKey, now clock.Time) bool {

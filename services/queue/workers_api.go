@@ -170,7 +170,7 @@ func (s *Service) quarantineWorker(c *api.Call, in *QuarantineWorkerRequest) (an
 			k.queue, k.group, k.id); err != nil {
 			return err
 		}
-		tx.OnCommit(func() { s.workers.setQuarantine(k, in.QuarantineUntil, now) })
+		signalQuarantine(tx, k, in.QuarantineUntil)
 		c.Audit(tx)
 		return nil
 	})

@@ -1,0 +1,2 @@
+-- The order of pending runs as a table is for several processes that share
+-- a PostgreSQL database. SQLite has one process, which keeps it in memory.
