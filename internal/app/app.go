@@ -115,7 +115,6 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 			AWS: inClear(settings.AWSBuckets), Azure: inClear(settings.AzureAccounts), GCP: inClear(settings.GCPProjects),
 			Sentry: inClear(settings.Sentry), GitHub: inClear(settings.GitHubApps),
 		},
-		Alone: !a.store.Shared(),
 	})
 	if err != nil {
 		return nil, err
@@ -259,7 +258,11 @@ func (a *App) Start(ctx context.Context) error {
 		return err
 	}
 	a.loops.Go("events", a.events.Run)
-	a.loops.Go("audit", func(ctx context.Context) error { return api.TrimAudit(ctx, a.store, clock.Real{}, a.log) })
+	a.loops.Go("audit", func(ctx context.Context) error {
+		return a.store.RunLeased(ctx, "api/audit", func(ctx context.Context) error {
+			return api.TrimAudit(ctx, a.store, clock.Real{}, a.log)
+		})
+	})
 	a.auth.Start(&a.loops)
 	a.queue.Start(&a.loops)
 	a.object.Start(&a.loops)

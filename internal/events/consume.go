@@ -42,7 +42,9 @@ func Reject(err error) error { return rejected{err} }
 // The consumer's place in the log is kept under its name. A name that is new
 // starts at the present head. After a crash it goes on where it last saved its
 // place: up to 256 messages come again. They, and some that do not, are marked
-// as Redelivered. Only one consumer of a name may run.
+// as Redelivered. Of the consumers of one name in all processes that share the
+// store one runs, and the others wait until it ends; a second one in the same
+// process is refused.
 //
 // When handle returns an error or panics, the message is tried again after
 // a pause, and after Options.Attempts failures it becomes a dead letter and the
@@ -60,14 +62,24 @@ func (l *Log) Consume(ctx context.Context, name string, bindings []Binding, hand
 		return err
 	}
 	defer l.leave(name)
-	err := c.run(ctx)
-	if ctx.Err() != nil {
-		// What was handled need not come again; a few seconds must do for that.
-		saving, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		return c.save(saving)
+	err := l.store.RunLeased(ctx, "events/consume/"+name, func(leased context.Context) error {
+		c.started, c.replays = false, 0 // others may have run since
+		err := c.run(leased)
+		if ctx.Err() != nil {
+			// What was handled need not come again; a few seconds must do for that.
+			saving, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			return c.save(saving)
+		}
+		return err // of no interest when the lease was lost
+	})
+	switch {
+	case ctx.Err() == nil:
+		return fmt.Errorf("the consumer %s: %w", name, err)
+	case errors.Is(err, context.Cause(ctx)): // while it waited for its turn
+		return nil
 	}
-	return fmt.Errorf("the consumer %s: %w", name, err)
+	return err
 }
 
 func (l *Log) enter(c *consumer) error {
@@ -173,15 +185,19 @@ func (c *consumer) start(ctx context.Context) error {
 	l := c.log
 	var maybe Position
 	err := l.store.Write(ctx, func(tx *store.Tx) error {
-		err := tx.Row(cursorStmt.get, c.name).Scan((*int64)(&c.at))
+		head, err := readHead(tx) // what others published may not be known here yet
+		if err != nil {
+			return err
+		}
+		err = tx.Row(cursorStmt.get, c.name).Scan((*int64)(&c.at))
 		if err == nil {
 			// What may have been handled after the cursor was saved.
-			maybe = min(l.Head(), c.at+(skipAhead+2*readAhead)*perRow)
+			maybe = min(head, c.at+(skipAhead+2*readAhead)*perRow)
 		}
 		if err != store.ErrNoRows {
 			return err
 		}
-		c.at, maybe = l.Head(), 0
+		c.at, maybe = head, 0
 		_, err = tx.Exec(cursorStmt.set, c.name, int64(c.at), tx.Now())
 		return err
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,7 +62,8 @@ type Log struct {
 	broken error // the log could not be read when it was opened
 
 	head    atomic.Int64
-	spare   *collected // used by the writer only
+	stale   chan struct{} // holds a token when other processes may have published
+	spare   *collected    // used by the writer only
 	origins origins
 
 	mu        sync.Mutex
@@ -89,22 +91,10 @@ func (p Position) row() int64 { return int64(p) / perRow }
 // log cannot be read, every method that returns an error returns that one.
 func NewLog(s *store.Store, opts Options) *Log {
 	opts.fill()
-	l := &Log{store: s, opts: opts, consumers: map[string]*consumer{}}
+	l := &Log{store: s, opts: opts, consumers: map[string]*consumer{}, stale: make(chan struct{}, 1)}
+	s.Watch(headTopic, l.heard)
 	s.Watch(replayTopic, l.replayed)
-	l.broken = s.Read(context.Background(), func(tx *store.Tx) error {
-		var row int64
-		var encoded []byte
-		err := tx.Row(logStmt.last).Scan(&row, &encoded)
-		if err == store.ErrNoRows {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		events, err := decode(encoded)
-		l.head.Store(int64(position(row, len(events)-1)))
-		return err
-	})
-	if l.broken != nil {
+	if l.broken = l.refresh(context.Background()); l.broken != nil {
 		l.broken = fmt.Errorf("the event log cannot be opened: %w", l.broken)
 		opts.Log.Error(l.broken.Error())
 	}
@@ -182,14 +172,14 @@ func (c *collected) write(tx *store.Tx) error {
 	c.head = position(row, c.row.count-1)
 	c.published(tx.Span())
 	tx.OnCommit(c.committed)
+	tx.Signal(headTopic, strconv.FormatInt(int64(c.head), 10))
 	return nil
 }
 
 // committed runs in the writer, which is the only one to touch spare.
 func (c *collected) committed() {
 	l := c.log
-	l.head.Store(int64(c.head))
-	l.notify()
+	l.advance(c.head)
 	c.full = nil
 	if cap(c.row.buf) <= 1<<20 {
 		l.spare = c

@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"taskcluster/internal/clock"
@@ -57,8 +58,20 @@ func (l *Log) Trim(ctx context.Context) (removed int64, err error) {
 	}
 }
 
-// Run trims the log now and then every hour, until ctx ends.
+// Run does the log's background work until ctx ends: it looks for what other
+// processes published, should their signals be missed, and trims the log, now
+// and then every hour, in one process at a time.
 func (l *Log) Run(ctx context.Context) error {
+	if !l.store.Shared() {
+		return l.trimLoop(ctx)
+	}
+	var follower sync.WaitGroup
+	follower.Go(func() { l.follow(ctx) })
+	defer follower.Wait()
+	return l.store.RunLeased(ctx, "events/trim", l.trimLoop)
+}
+
+func (l *Log) trimLoop(ctx context.Context) error {
 	for {
 		if removed, err := l.Trim(ctx); err != nil && ctx.Err() == nil {
 			l.opts.Log.Error("the event log could not be trimmed", "error", err)

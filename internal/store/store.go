@@ -77,6 +77,7 @@ type Store struct {
 	shared   bool
 	tracer   trace.Tracer // may be nil
 	observer Observer     // may be nil
+	keeper   *keeper      // nil when nobody shares the database
 
 	closing sync.Once
 	closed  error
@@ -111,6 +112,9 @@ func New(ctx context.Context, engine Engine, opts Options) (*Store, error) {
 	}
 	s.writer = newWriter(s, opts.MaxBatch)
 	s.readTx.New = func() any { return &Tx{clock: s.clock, readOnly: true} }
+	if s.shared {
+		s.keeper = newKeeper(s)
+	}
 	return s, nil
 }
 
@@ -228,6 +232,9 @@ func (s *Store) Now() clock.Time { return s.clock.Now() }
 // and closes the database.
 func (s *Store) Close() error {
 	s.closing.Do(func() {
+		if s.keeper != nil {
+			s.keeper.stop()
+		}
 		s.writer.stop()
 		s.closed = s.engine.Close()
 	})

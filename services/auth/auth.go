@@ -57,12 +57,6 @@ type Config struct {
 	// Brokers give access to other systems; those that it leaves out are answered
 	// with errors.
 	Brokers broker.Settings
-	// Alone says that no other process writes to the store, so that changes made
-	// elsewhere need not be looked for in the event log.
-	Alone bool
-	// Node names this process among those that share the store; a random name
-	// when empty.
-	Node string
 }
 
 // Service is the auth service. It implements api.Authenticator.
@@ -73,19 +67,17 @@ type Service struct {
 	clock     clock.Clock
 	logger    *slog.Logger
 	retention time.Duration
-	alone     bool
-	node      string
 
 	tunnelSecret secret
 	brokers      *broker.Brokers
 	maxListing   int // smaller in tests
 
-	realm    realm
-	clients  *cache[string, *client]
-	followed events.Position // up to where memory agrees with the log
+	realm   realm
+	clients *cache[string, *client]
 
 	roles      atomic.Pointer[roleSet]
-	roleWrites sync.Mutex // one change of roles at a time in this process
+	rolesMoved chan struct{} // holds a token when another process has changed them
+	roleWrites sync.Mutex    // one change of roles at a time in this process
 
 	used chan usage
 }
@@ -103,11 +95,10 @@ func New(cfg Config) (*Service, error) {
 		clock:        cfg.Clock,
 		logger:       cfg.Logger,
 		retention:    cfg.AuditRetention,
-		alone:        cfg.Alone,
 		tunnelSecret: secret(cfg.WebsocktunnelSecret),
 		maxListing:   maxListing,
-		node:         cfg.Node,
 		used:         make(chan usage, maxUsages),
+		rolesMoved:   make(chan struct{}, 1),
 	}
 	if s.clock == nil {
 		s.clock = clock.Real{}
@@ -117,9 +108,6 @@ func New(cfg Config) (*Service, error) {
 	}
 	if s.retention == 0 {
 		s.retention = 30 * 24 * time.Hour
-	}
-	if s.node == "" {
-		s.node = string(newToken())
 	}
 	if cfg.MaxClients <= 0 {
 		cfg.MaxClients = 20_000
@@ -145,7 +133,7 @@ func New(cfg Config) (*Service, error) {
 		return nil, err
 	}
 	ctx := context.Background()
-	s.followed = s.log.Head()
+	s.watch()
 	if err := s.loadRoles(ctx); err != nil {
 		return nil, err
 	}

@@ -156,14 +156,14 @@ func TestSentryMethod(t *testing.T) {
 
 	// What is too old goes without anybody asking.
 	d.clock.Advance(49 * time.Hour)
-	if err := d.service.purgeAlone(t.Context()); err != nil || len(sentry.Keys("website")) != 0 {
+	if err := d.service.purgeAll(t.Context()); err != nil || len(sentry.Keys("website")) != 0 {
 		t.Errorf("%v, %v", err, sentry.Keys("website"))
 	}
 	sentry.Close() // is out of order, which keeps nothing else from being purged
 	body := d.clientBody()
 	body["deleteOnExpiration"], body["expires"] = true, "2001-01-01T00:00:00Z"
 	d.call(d.root(), "PUT", "/clients/old", body).want(200)
-	if err := d.service.purgeAlone(t.Context()); err == nil {
+	if err := d.service.purgeAll(t.Context()); err == nil {
 		t.Error("a purge that failed says nothing")
 	}
 	d.call(d.root(), "GET", "/clients/old", nil).want(404)

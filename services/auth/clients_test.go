@@ -344,7 +344,7 @@ func TestClients(t *testing.T) {
 
 func purge(t *testing.T, d *deployment) {
 	t.Helper()
-	if err := d.service.purgeAlone(t.Context()); err != nil {
+	if err := d.service.purgeAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }

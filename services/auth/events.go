@@ -1,9 +1,7 @@
 package auth
 
 import (
-	"context"
 	"encoding/json"
-	"strings"
 
 	"taskcluster/internal/events"
 	"taskcluster/internal/store"
@@ -68,74 +66,9 @@ func (s *Service) publish(tx *store.Tx, exchange string, message any) error {
 	return nil
 }
 
-// clientChanged announces a change of a client, and forgets the client as it
-// was once the change is durable.
+// clientChanged announces a change of a client, and has every process forget the
+// client as it was once the change is durable.
 func (s *Service) clientChanged(tx *store.Tx, exchange, id string) error {
-	tx.OnCommit(func() { s.clients.forget(id) })
+	tx.Signal(clientTopic, id)
 	return s.publish(tx, exchange, ClientMessage{Version: 1, ClientID: id})
-}
-
-// followLog keeps memory in step with changes that other processes made.
-func (s *Service) followLog(ctx context.Context) error {
-	at := s.followed
-	for {
-		changed := s.log.Changed()
-		next, err := s.catchUp(ctx, at)
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err != nil:
-			s.logger.Error("auth: changes that other processes made cannot be followed", "error", err)
-			if err := s.sleep(ctx, retryDelay); err != nil {
-				return err
-			}
-		case next == at:
-			select {
-			case <-changed:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		at = next
-	}
-}
-
-// catchUp looks at the messages behind a position, and returns the position up
-// to which memory agrees with the log then.
-func (s *Service) catchUp(ctx context.Context, after events.Position) (events.Position, error) {
-	const page = 1000
-	messages, err := s.log.Read(ctx, after, page)
-	if err != nil {
-		return after, err
-	}
-	at, roles := after, false
-	for i := range messages {
-		m := &messages[i]
-		at = m.Position
-		name, own := strings.CutPrefix(m.Exchange, exchangePrefix)
-		switch {
-		case !own:
-		case strings.HasPrefix(name, "role-"):
-			roles = true
-		default:
-			s.forgetClient(m.Payload)
-		}
-	}
-	if roles {
-		if err := s.loadRoles(ctx); err != nil {
-			return after, err
-		}
-	}
-	return at, nil
-}
-
-// forgetClient drops the client that a message is about.
-func (s *Service) forgetClient(payload []byte) {
-	var m ClientMessage
-	if err := json.Unmarshal(payload, &m); err != nil {
-		s.logger.Error("a message about a client is malformed", "error", err)
-		s.clients.clear()
-		return
-	}
-	s.clients.forget(m.ClientID)
 }

@@ -126,8 +126,25 @@ func deployIn(t testing.TB, dir string, c *clock.Fake, static []StaticClient) *d
 // another is a further service over the same store, as another process has it.
 func (d *deployment) another(static []StaticClient) *Service {
 	d.t.Helper()
+	return d.on(d.store, d.events, static)
+}
+
+// elsewhere is another service, in another process where the engine allows that.
+func (d *deployment) elsewhere() *Service {
+	d.t.Helper()
+	if !d.store.Shared() {
+		return d.another(testStatic())
+	}
+	db := storetest.OpenIn(d.t, d.dir, store.Options{
+		Clock: d.clock, Migrations: []store.Migrations{events.Migrations, api.Migrations(), Migrations()},
+	})
+	return d.on(db, events.NewLog(db, events.Options{Clock: d.clock}), testStatic())
+}
+
+func (d *deployment) on(db *store.Store, log *events.Log, static []StaticClient) *Service {
+	d.t.Helper()
 	s, err := New(Config{
-		Store: d.store, Log: d.events, Keys: d.keys, Clock: d.clock,
+		Store: db, Log: log, Keys: d.keys, Clock: d.clock,
 		Logger:        slog.New(slog.NewJSONHandler(d.logged, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		StaticClients: static, WebsocktunnelSecret: testTunnelSecret,
 	})

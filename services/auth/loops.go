@@ -23,14 +23,12 @@ const (
 	maxUsages = 1024
 )
 
-// Start begins the background work: following changes that other processes
-// make, writing down when clients were used, and deleting what is too old.
+// Start begins the background work: following roles that other processes
+// change, writing down when clients were used, and deleting what is too old.
 func (s *Service) Start(g *lifecycle.Group) {
-	if !s.alone {
-		g.Go("auth: follow changes", s.followLog)
-	}
+	g.Go("auth: follow roles", s.followRoles)
 	g.Go("auth: last use of clients", s.writeUses)
-	g.Go("auth: purge", s.purgeLoop)
+	g.Go("auth: purge", func(ctx context.Context) error { return s.store.RunLeased(ctx, "auth/purge", s.purgeLoop) })
 }
 
 // sleep waits, or returns the error of a context that ended.
@@ -100,11 +98,11 @@ func (s *Service) writeUse(ctx context.Context, first usage) {
 	}
 }
 
-// purgeLoop deletes expired clients, old history and expired keys at Sentry, in
-// one process at a time.
+// purgeLoop deletes expired clients, old history and expired keys at Sentry now
+// and then.
 func (s *Service) purgeLoop(ctx context.Context) error {
 	for {
-		if err := s.purgeAlone(ctx); err != nil && ctx.Err() == nil {
+		if err := s.purgeAll(ctx); err != nil && ctx.Err() == nil {
 			s.logger.Error("auth: purge failed", "error", err)
 		}
 		if err := s.sleep(ctx, purgeEvery); err != nil {
@@ -113,12 +111,7 @@ func (s *Service) purgeLoop(ctx context.Context) error {
 	}
 }
 
-func (s *Service) purgeAlone(ctx context.Context) (err error) {
-	lease, mine, err := s.store.Lease(ctx, "auth/purge", s.node, purgeEvery)
-	if err != nil || !mine {
-		return err
-	}
-	defer func() { err = errors.Join(err, lease.Release(context.WithoutCancel(ctx))) }()
+func (s *Service) purgeAll(ctx context.Context) error {
 	clients, rows, err := s.purge(ctx)
 	if clients+rows > 0 {
 		s.logger.Info("auth: purged", "clients", clients, "auditRows", rows)
@@ -154,7 +147,7 @@ func (s *Service) purge(ctx context.Context) (clients, rows int, err error) {
 				if err := writeAudit(tx, entityClient, id, ownClientID, "expired"); err != nil {
 					return err
 				}
-				tx.OnCommit(func() { s.clients.forget(id) })
+				tx.Signal(clientTopic, id)
 			}
 			return nil
 		})

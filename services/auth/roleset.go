@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 
 	"taskcluster/internal/api"
 	"taskcluster/internal/clock"
@@ -259,6 +260,7 @@ func (s *Service) writeRole(tx *store.Tx, c *api.Call, version int64, next *role
 			return false, err
 		}
 		tx.OnCommit(func() { s.installRoles(next) })
+		tx.Signal(rolesTopic, strconv.FormatInt(next.version, 10))
 	}
 	if change.mark != "" {
 		if _, err := tx.Exec(stmt.setMark, change.mark); err != nil {

@@ -47,6 +47,9 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+// poolTopic is signalled with the worker pool whose requests changed.
+const poolTopic = "purge-cache/pool"
+
 // Service is the purge-cache service.
 type Service struct {
 	store  *store.Store
@@ -70,6 +73,13 @@ func New(cfg Config) (*Service, error) {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
 	s.cache = newCache(s.clock, maxCachedBytes)
+	s.store.Watch(poolTopic, func(signal store.Signal) {
+		if signal.Lost {
+			s.cache.clear()
+		} else {
+			s.cache.forget(signal.Detail)
+		}
+	})
 	return s, nil
 }
 

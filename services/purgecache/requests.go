@@ -29,7 +29,7 @@ func (s *Service) purgeCache(c *api.Call, in *PurgeCacheRequest) (any, error) {
 				"Name caches that are to be dropped again, or wait: a request is removed a day after it was made", pool, s.max)
 		}
 		c.Audit(tx)
-		tx.OnCommit(func() { s.cache.forget(pool) })
+		tx.Signal(poolTopic, pool)
 		return nil
 	})
 }

@@ -7,9 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
-	"time"
 
-	"taskcluster/internal/clock"
 	"taskcluster/internal/store"
 )
 
@@ -125,51 +123,5 @@ func (s suite) migrations(t *testing.T) {
 	if db, err := open([]store.Migrations{Migrations(), Migrations()}); err == nil {
 		t.Error("a component twice was accepted")
 		db.Close()
-	}
-}
-
-// leases: one holder at a time, by the clock.
-func (s suite) leases(t *testing.T) {
-	fake := clock.NewFake(sample.at)
-	db := s.open(t, store.Options{Clock: fake})
-	ctx := t.Context()
-	take := func(holder string, want bool) *store.Lease {
-		t.Helper()
-		l, ok, err := db.Lease(ctx, "job", holder, time.Minute)
-		if err != nil || ok != want || (l != nil) != want {
-			t.Fatalf("%s: %v, %v", holder, ok, err)
-		}
-		return l
-	}
-	a := take("a", true)
-	if want := fake.Now().Add(time.Minute); a.Expires() != want {
-		t.Errorf("it expires at %v, want %v", a.Expires(), want)
-	}
-	take("b", false)
-	take("a", true) // it is his
-	if _, ok, err := db.Lease(ctx, "another job", "b", time.Minute); !ok || err != nil {
-		t.Errorf("another lease: %v, %v", ok, err)
-	}
-	fake.Advance(59 * time.Second)
-	if ok, err := a.Renew(ctx); !ok || err != nil {
-		t.Errorf("renewing in time: %v, %v", ok, err)
-	}
-	fake.Advance(59 * time.Second)
-	take("b", false)
-	fake.Advance(time.Second)
-	b := take("b", true)
-	if ok, err := a.Renew(ctx); ok || err != nil {
-		t.Errorf("renewing what somebody else has taken: %v, %v", ok, err)
-	}
-	if err := a.Release(ctx); err != nil { // not his any more: nothing happens
-		t.Error(err)
-	}
-	take("a", false)
-	if err := b.Release(ctx); err != nil {
-		t.Error(err)
-	}
-	take("a", true)
-	if _, _, err := db.Lease(ctx, "", "a", time.Minute); err == nil {
-		t.Error("a lease without a name")
 	}
 }

@@ -8,13 +8,12 @@
 //     that is, it learns.
 //   - Between two steps three times as much time passes as the step took, so that
 //     others get at least three quarters of the writer and of the disk.
-//   - One process sweeps at a time, by a lease in the database.
+//   - One process sweeps at a time, (store.RunLeased).
 //   - What could not be removed is tried again at the next sweep.
 package sweep
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"log/slog"
 	"time"
@@ -31,8 +30,6 @@ const (
 	rests = 3
 	// A step handles this many rows at first, and later between these limits.
 	firstStep, leastStep, mostStep = 50, 10, 500
-	// leaseFor is how long a process may sweep without a sign of life.
-	leaseFor = 10 * time.Minute
 	// progressEvery is how often a long sweep is logged.
 	progressEvery = time.Minute
 )
@@ -71,8 +68,12 @@ type Sweeper struct {
 // Run sweeps at once and then every s.Every, until ctx ends or the store is
 // closed. Failures are logged and tried again.
 func (s *Sweeper) Run(ctx context.Context) error {
+	return s.Store.RunLeased(ctx, s.Name, s.run)
+}
+
+func (s *Sweeper) run(ctx context.Context) error {
 	for {
-		err := s.alone(ctx)
+		_, err := s.sweep(ctx)
 		switch {
 		case ctx.Err() != nil || errors.Is(err, store.ErrClosed):
 			return nil
@@ -88,17 +89,6 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	}
 }
 
-// alone sweeps unless another process does.
-func (s *Sweeper) alone(ctx context.Context) (err error) {
-	lease, mine, err := s.Store.Lease(ctx, s.Name, rand.Text(), leaseFor)
-	if err != nil || !mine {
-		return err
-	}
-	defer func() { err = errors.Join(err, lease.Release(context.WithoutCancel(ctx))) }()
-	_, err = s.sweep(ctx, lease)
-	return err
-}
-
 // Totals are what a sweep did.
 type Totals struct {
 	Removed map[string]int // by kind
@@ -107,19 +97,14 @@ type Totals struct {
 }
 
 // Once sweeps everything that is due, whoever else does: for tests.
-func (s *Sweeper) Once(ctx context.Context) (Totals, error) { return s.sweep(ctx, nil) }
+func (s *Sweeper) Once(ctx context.Context) (Totals, error) { return s.sweep(ctx) }
 
-func (s *Sweeper) sweep(ctx context.Context, lease *store.Lease) (Totals, error) {
+func (s *Sweeper) sweep(ctx context.Context) (Totals, error) {
 	now, told := s.Clock.Now(), time.Now()
 	done := Totals{Removed: make(map[string]int, len(s.Kinds))}
 	for _, kind := range s.Kinds {
 		walk, n := kind.Walk(now), firstStep
 		for more := true; more; {
-			if lease != nil && lease.Expires().Sub(s.Clock.Now()) < leaseFor/2 {
-				if mine, err := lease.Renew(ctx); err != nil || !mine {
-					return done, err
-				}
-			}
 			began := time.Now()
 			var longest time.Duration
 			step, err := walk(ctx, s.timed(&longest), n)

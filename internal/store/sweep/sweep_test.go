@@ -5,13 +5,16 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
 
 	"taskcluster/internal/clock"
 	"taskcluster/internal/store"
+	"taskcluster/internal/store/postgres"
 	"taskcluster/internal/store/sqlite"
+	"taskcluster/internal/testenv"
 )
 
 var stmt = struct{ add, remove, count *store.Stmt }{
@@ -112,26 +115,40 @@ func TestTimedCountsTheCommit(t *testing.T) {
 }
 
 func TestOneProcessAtATime(t *testing.T) {
-	c := clock.NewFake(clock.OfMillis(1_700_000_000_000))
-	db := open(t, c)
-	add(t, db, 5, c.Now().Add(-time.Hour))
-	other, ok, err := db.Lease(t.Context(), "test", "b", leaseFor)
-	if err != nil || !ok {
-		t.Fatal(ok, err)
+	url := testenv.Postgres(t)
+	running, sweeping := make(chan int, 10), atomic.Int32{}
+	var stops [2]func()
+	for i := range stops {
+		db, err := postgres.Open(t.Context(), url, store.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		s := sweeper(db, clock.Real{}, Kind{"things", func(clock.Time) Step {
+			return func(ctx context.Context, _ Write, _ int) (Outcome, error) {
+				if sweeping.Add(1) > 1 {
+					t.Error("two sweep at once")
+				}
+				running <- i
+				<-ctx.Done()
+				sweeping.Add(-1)
+				return Outcome{}, ctx.Err()
+			}
+		}})
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			s.Run(ctx)
+		}()
+		stops[i] = func() { cancel(); <-ended }
 	}
-	s := sweeper(db, c, Kind{"things", Rows(stmt.remove, 0)})
-	if err := s.alone(t.Context()); err != nil || count(t, db) != 5 {
-		t.Errorf("swept beside another process (%v)", err)
+	first := <-running
+	stops[first]()
+	if second := <-running; second == first {
+		t.Error("who has ended sweeps")
 	}
-	if err := other.Release(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.alone(t.Context()); err != nil || count(t, db) != 0 {
-		t.Errorf("%d are left (%v)", count(t, db), err)
-	}
-	if _, ok, err := db.Lease(t.Context(), "test", "b", leaseFor); !ok {
-		t.Errorf("the lease was not given back (%v)", err)
-	}
+	stops[1-first]()
 }
 
 func TestRunGoesOnAfterFailures(t *testing.T) {
@@ -140,9 +157,12 @@ func TestRunGoesOnAfterFailures(t *testing.T) {
 	calls := make(chan int)
 	n := 0
 	s := sweeper(db, c, Kind{"things", func(clock.Time) Step {
-		return func(context.Context, Write, int) (Outcome, error) {
+		return func(ctx context.Context, _ Write, _ int) (Outcome, error) {
 			n++
-			calls <- n
+			select {
+			case calls <- n:
+			case <-ctx.Done():
+			}
 			return Outcome{}, errors.New("out of order")
 		}
 	}})
