@@ -93,11 +93,17 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 		return nil, fmt.Errorf("cannot make the data directory: %w", err)
 	}
 	keys, err := a.openDatabase(ctx)
+	if err == nil && keys == nil {
+		keys, err = a.sharedKeys(ctx)
+	}
+	if err == nil {
+		err = a.checkKeys(ctx, keys)
+	}
 	if err != nil {
 		return nil, err
 	}
 	a.rootEnv = filepath.Join(dir, rootEnvName)
-	if a.token, err = rootToken(settings.RootAccessToken, a.rootEnv); err != nil {
+	if a.token, err = a.chooseRootToken(keys); err != nil {
 		return nil, err
 	}
 	a.events = events.NewLog(a.store, events.Options{Log: log, Tracer: a.tracing.Tracer(), Retention: *settings.EventRetention})
@@ -175,7 +181,7 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 		served = api.ForceSSL(served)
 	}
 	a.server = &http.Server{
-		Handler:           served,
+		Handler:           a.partWhenDraining(served),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       time.Minute, // of a request and its body; artifact uploads extend it while bytes arrive
 		IdleTimeout:       90 * time.Second,
@@ -189,10 +195,16 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 // process serves it.
 func (a *App) reach(service string, rooms *router) *client.Config {
 	cfg := &client.Config{RootURL: a.rootURL}
-	if a.settings.Only == nil || slices.Contains(*a.settings.Only, service) {
+	if a.serves(service) {
 		cfg.Transport = client.InProcess(rooms)
 	}
 	return cfg
+}
+
+// serves tells whether this process serves a service, and does its background
+// work.
+func (a *App) serves(service string) bool {
+	return a.settings.Only == nil || slices.Contains(*a.settings.Only, service)
 }
 
 // served picks the services that this process is to serve.
@@ -263,10 +275,16 @@ func (a *App) Start(ctx context.Context) error {
 			return api.TrimAudit(ctx, a.store, clock.Real{}, a.log)
 		})
 	})
-	a.auth.Start(&a.loops)
-	a.queue.Start(&a.loops)
-	a.object.Start(&a.loops)
-	a.purge.Start(&a.loops)
+	a.auth.Start(&a.loops) // it knows who calls, whatever is served
+	if a.serves("queue") {
+		a.queue.Start(&a.loops)
+	}
+	if a.serves("object") {
+		a.object.Start(&a.loops)
+	}
+	if a.serves("purge-cache") {
+		a.purge.Start(&a.loops)
+	}
 	if !a.store.Shared() {
 		a.loops.Go("admin", a.serveAdmin)
 	}
@@ -279,7 +297,7 @@ func (a *App) Start(ctx context.Context) error {
 	if a.worker != nil {
 		// What it held when this program was last killed is lost: run it again
 		// now, not when the claims expire.
-		lost, err := a.queue.WorkerGone(ctx, localTaskQueue, localGroup, localWorkerID)
+		lost, err := a.queue.WorkerGone(ctx, localTaskQueue, localGroup, a.localWorkerID())
 		if err != nil {
 			return err
 		}
@@ -296,11 +314,19 @@ func (a *App) Start(ctx context.Context) error {
 // Failed is closed when a part has failed for good; Stop then says why.
 func (a *App) Failed() <-chan struct{} { return a.loops.Failed() }
 
-// Stop ends everything in order: the worker finishes or gives up its tasks while
-// the services still answer, then no new requests are taken, those under way
-// are answered, and the store is closed. ctx bounds the wait.
+// Stop ends everything in order: for the time of the setting drain-delay all is
+// served while /readyz tells that no more is to be sent here, then the worker
+// finishes or gives up its tasks while the services still answer, then no new
+// requests are taken, those under way are answered, leases go to other
+// processes, and the store is closed. ctx bounds the wait.
 func (a *App) Stop(ctx context.Context) error {
-	a.draining.Store(true)
+	if !a.draining.Swap(true) && *a.settings.DrainDelay > 0 {
+		select {
+		case <-time.After(*a.settings.DrainDelay):
+		case <-ctx.Done():
+		case <-a.Failed():
+		}
+	}
 	a.queue.Drain() // parked claims answer at once, so that none is cut off
 	err := a.workers.Stop(ctx)
 	if e := a.server.Shutdown(ctx); e != nil {
@@ -309,6 +335,18 @@ func (a *App) Stop(ctx context.Context) error {
 	}
 	err = errors.Join(err, a.loops.Stop(ctx), a.tracing.Stop(ctx))
 	return errors.Join(err, a.close())
+}
+
+// partWhenDraining closes a connection with its next answer while the program
+// drains: whoever keeps connections makes the next one elsewhere, and none is cut
+// just as a request travels on it.
+func (a *App) partWhenDraining(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if a.draining.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func (a *App) close() error {

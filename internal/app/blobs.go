@@ -21,11 +21,17 @@ import (
 // this program does.
 func (a *App) openBlobs(ctx context.Context, keys *keyring.Keyring) (blob.Store, http.Handler, error) {
 	if *a.settings.ArtifactStore == "fs" {
-		files, err := fs.New(filepath.Join(*a.settings.DataDir, "artifacts"), fs.Options{
+		artifacts := filepath.Join(*a.settings.DataDir, artifactsName)
+		files, err := fs.New(artifacts, fs.Options{
 			RootURL: a.rootURL, Key: keys.Derive("blob urls"), Clock: clock.Real{}, MaxSize: *a.settings.MaxArtifactSize, Log: a.log,
 		})
 		if err != nil {
 			return nil, nil, err
+		}
+		if a.store != nil && a.store.Shared() {
+			if err := a.checkArtifacts(ctx, artifacts); err != nil {
+				return nil, nil, err
+			}
 		}
 		return files, files.Handler(), nil
 	}

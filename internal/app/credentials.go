@@ -46,6 +46,15 @@ func openKeys(dir, database string) (*keyring.Keyring, error) {
 	return keyring.Open(dir)
 }
 
+// chooseRootToken is the root client's access token. On a database that several
+// processes share it is derived from their keys, so that all of them have it.
+func (a *App) chooseRootToken(keys *keyring.Keyring) (config.Secret, error) {
+	if a.store.Shared() && a.settings.RootAccessToken == nil {
+		return config.Secret(serviceToken(keys, rootClient)), nil
+	}
+	return rootToken(a.settings.RootAccessToken, a.rootEnv)
+}
+
 // rootToken is the root client's access token: the one that was set, or the one
 // in root.env, or a new one.
 func rootToken(set *config.Secret, rootEnv string) (config.Secret, error) {

@@ -36,6 +36,8 @@ type Settings struct {
 	RootURL         *string        `name:"root-url" placeholder:"URL" help:"URL that clients, workers and browsers reach the deployment by (default: http:// and the listen address)."`
 	DataDir         *string        `name:"data-dir" fallback:"data" placeholder:"DIR" help:"Directory for the database, artifacts and keys. Made on first start."`
 	PostgresURL     *Secret        `name:"postgres-url" secret:"true" placeholder:"URL" help:"PostgreSQL database to use in place of a file in the data directory, postgres://user:password@host:port/database; several processes may share it, see docs/nodes.md. file:PATH and env:NAME are read from there."`
+	Keys            *Secret        `name:"keys" secret:"true" placeholder:"TEXT" help:"Keys that seal what is secret in the PostgreSQL database, the text of the file keys of its first node: give file:PATH or env:NAME (default: the file keys in the data directory)."`
+	DrainDelay      *time.Duration `name:"drain-delay" fallback:"0s" placeholder:"DURATION" help:"How long to go on serving after SIGTERM, while /readyz tells the load balancer to send requests elsewhere."`
 	Worker          *bool          `name:"worker" fallback:"false" help:"Also run a worker in this process, for the task queue local/native."`
 	WorkerCapacity  *int           `name:"worker-capacity" fallback:"2" placeholder:"N" help:"How many tasks the local worker runs at once."`
 	Only            *[]string      `name:"only" placeholder:"SERVICE,…" help:"Serve only these services (default: all)."`
@@ -314,6 +316,10 @@ func (s *Settings) complete() error {
 		return err
 	}
 	switch {
+	case s.Keys != nil && s.PostgresURL == nil:
+		return errors.New("setting keys: it is for a PostgreSQL database; with a database in the data directory the keys are the file keys beside it")
+	case *s.DrainDelay < 0 || *s.DrainDelay > time.Minute/2:
+		return errors.New("setting drain-delay: must be between 0s and 30s")
 	case *s.ClaimTimeout < time.Second:
 		return errors.New("setting claim-timeout: must be at least 1s")
 	case *s.MaxDeadlineDays < 1:

@@ -10,7 +10,7 @@ var (
 
 // OwnStatements are those that the store itself uses.
 func OwnStatements() []*Stmt {
-	return slices.Concat(Statements(leaseStmt), Statements(migrateStmt))
+	return slices.Concat(Statements(leaseStmt), Statements(factStmt), Statements(migrateStmt))
 }
 
 // BookkeepingTable is the text that makes the table of applied migrations.

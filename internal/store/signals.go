@@ -87,6 +87,9 @@ func (s *Store) Watch(topic string, fn func(Signal)) (stop func()) {
 	}
 }
 
+// Where names the database for messages, without secrets.
+func (s *Store) Where() string { return s.engine.Where() }
+
 // Shared tells whether other processes may write to the database.
 func (s *Store) Shared() bool { return s.shared }
 

@@ -117,17 +117,19 @@ func Start(t testing.TB, binary, dataDir string, args ...string) *Server {
 }
 
 // Join gives the empty data directory of a further node what nodes share: the
-// keys, and the root's credentials.
+// keys, the root's credentials, and the directory of artifacts.
 func Join(t testing.TB, first, dataDir string) {
 	t.Helper()
-	if err := os.CopyFS(filepath.Join(dataDir, "keys"), os.DirFS(filepath.Join(first, "keys"))); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"keys", "root.env"} {
+		text, err := os.ReadFile(filepath.Join(first, name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dataDir, name), text, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
-	text, err := os.ReadFile(filepath.Join(first, "root.env"))
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dataDir, "root.env"), text, 0o600)
-	}
-	if err != nil {
+	if err := os.Symlink(filepath.Join(first, "artifacts"), filepath.Join(dataDir, "artifacts")); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -14,3 +14,16 @@ func (k *Keyring) Derive(purpose string) []byte {
 	mac.Write([]byte("derive: " + purpose))
 	return mac.Sum(nil)
 }
+
+// Fingerprints tell keys apart without telling them: one for each, oldest first.
+func (k *Keyring) Fingerprints() [][]byte {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	prints := make([][]byte, len(k.keys))
+	for i, key := range k.keys {
+		mac := hmac.New(sha256.New, []byte(key))
+		mac.Write([]byte("fingerprint"))
+		prints[i] = mac.Sum(nil)
+	}
+	return prints
+}

@@ -1,0 +1,5 @@
+-- What all who open the database must agree on.
+CREATE TABLE store_facts (
+  name  TEXT  NOT NULL PRIMARY KEY,
+  value BYTEA NOT NULL
+);
