@@ -19,7 +19,7 @@ import (
 // artifact uploads an artifact again and again for the part's duration, then
 // downloads it again and again.
 func (b *bench) artifact(ctx context.Context) (*Artifact, error) {
-	c, err := dial(b.root, b.Credentials)
+	c, err := dial(b.root, "", b.Credentials) // the other nodes have directories of their own
 	if err != nil {
 		return nil, err
 	}

@@ -34,6 +34,13 @@ type Options struct {
 	Depth       int           // pending tasks of the depth part; 100,000 when zero
 	Artifact    int64         // bytes of the artifact that is uploaded and downloaded; 256 MiB when zero
 	Progress    func(string)  // told what is measured now; may be nil
+
+	// For Self: the PostgreSQL database to use, a file when empty, and the number
+	// of processes that share it, one when zero. The load is spread over them.
+	PostgresURL string
+	Nodes       int
+
+	addresses []string // of the nodes, when there are several
 }
 
 func (o *Options) defaults() error {
@@ -49,6 +56,7 @@ func (o *Options) defaults() error {
 	}
 	set(&o.Clients, 32)
 	set(&o.Parked, 1000)
+	set(&o.Nodes, 1)
 	set(&o.Depth, 100_000)
 	if o.Duration == 0 {
 		o.Duration = 5 * time.Second
@@ -69,8 +77,19 @@ func (o *Options) measures(name string) bool {
 
 type bench struct {
 	Options
-	root  *url.URL
-	queue string // task queue of this part
+	root   *url.URL
+	queue  string // task queue of this part
+	dialed int    // connections made so far
+}
+
+// dial connects to the deployment, to one node after the other.
+func (b *bench) dial() (*conn, error) {
+	address := ""
+	if n := len(b.addresses); n > 0 {
+		address = b.addresses[b.dialed%n]
+		b.dialed++
+	}
+	return dial(b.root, address, b.Credentials)
 }
 
 // part is one thing to measure. It makes what it needs itself.
@@ -144,7 +163,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	b := &bench{Options: o, root: root}
-	rep := &Report{Started: time.Now().UTC().Format(time.RFC3339), Clients: o.Clients}
+	rep := &Report{Started: time.Now().UTC().Format(time.RFC3339), Clients: o.Clients, Nodes: len(o.addresses)}
 	rep.LoadAverage[0] = loadAverage()
 	for _, p := range parts {
 		if !o.measures(p.name) {
@@ -207,7 +226,7 @@ func (b *bench) measure(ctx context.Context, n int, work func(c *conn, record fu
 		began = time.Now()
 	)
 	for range n {
-		c, err := dial(b.root, b.Credentials)
+		c, err := b.dial()
 		if err != nil {
 			return nil, err
 		}
@@ -259,27 +278,39 @@ func round(f float64, digits int) float64 {
 	return v
 }
 
-// figures reads the server's own counters.
+// figures reads the server's own counters, summed up over all nodes.
 func (b *bench) figures(ctx context.Context) (map[string]float64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.root.String()+"/metrics", nil)
+	out := map[string]float64{}
+	if len(b.addresses) == 0 {
+		return out, addFigures(ctx, b.root.String(), out)
+	}
+	for _, address := range b.addresses {
+		if err := addFigures(ctx, "http://"+address, out); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func addFigures(ctx context.Context, server string, to map[string]float64) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server+"/metrics", nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer resp.Body.Close()
 	var text bytes.Buffer
 	if _, err := text.ReadFrom(resp.Body); err != nil {
-		return nil, err
+		return err
 	}
-	out := map[string]float64{}
 	for line := range strings.Lines(text.String()) {
 		name, value, ok := strings.Cut(strings.TrimSpace(line), " ")
 		if v, err := strconv.ParseFloat(value, 64); ok && err == nil {
-			out[name] = v
+			to[name] += v
 		}
 	}
-	return out, nil
+	return nil
 }

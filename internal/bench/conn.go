@@ -27,7 +27,7 @@ type conn struct {
 	out []byte
 }
 
-func dial(root *url.URL, credentials hawk.Credentials) (*conn, error) {
+func dial(root *url.URL, address string, credentials hawk.Credentials) (*conn, error) {
 	host, port, err := hawk.HostPort(root.Host, root.Scheme == "https")
 	if err != nil {
 		return nil, err
@@ -35,7 +35,10 @@ func dial(root *url.URL, credentials hawk.Credentials) (*conn, error) {
 	if root.Scheme != "http" {
 		return nil, fmt.Errorf("the load generator speaks plain http, not %s", root.Scheme)
 	}
-	c, err := net.DialTimeout("tcp", net.JoinHostPort(host, strconv.Itoa(port)), 5*time.Second)
+	if address == "" {
+		address = net.JoinHostPort(host, strconv.Itoa(port))
+	}
+	c, err := net.DialTimeout("tcp", address, 5*time.Second)
 	if err != nil {
 		return nil, err
 	}

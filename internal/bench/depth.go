@@ -46,7 +46,7 @@ const resident = "process_resident_memory_bytes"
 // claims took. As many tasks wait after it as before.
 func (b *bench) claims(ctx context.Context, queue string) (Latency, error) {
 	b.queue = queue
-	c, err := dial(b.root, b.Credentials) // the server ends what was idle while a queue was filled
+	c, err := b.dial() // the server ends what was idle while a queue was filled
 	if err != nil {
 		return Latency{}, err
 	}

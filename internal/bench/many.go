@@ -92,7 +92,7 @@ func (b *bench) fill(ctx context.Context, n int, group string) (perSecond float6
 	errs := make(chan error, conns)
 	began := time.Now()
 	for range conns {
-		c, err := dial(b.root, b.Credentials)
+		c, err := b.dial()
 		if err != nil {
 			return 0, err
 		}
@@ -125,7 +125,7 @@ func (b *bench) fill(ctx context.Context, n int, group string) (perSecond float6
 // status measures reads of the status of tasks that wait.
 func (b *bench) status(ctx context.Context) (*Throughput, error) {
 	const tasks = 10_000
-	c, err := dial(b.root, b.Credentials)
+	c, err := b.dial()
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +163,7 @@ func (b *bench) group(ctx context.Context) (*Group, error) {
 	if _, err := b.fill(ctx, groupSize, id); err != nil {
 		return nil, err
 	}
-	c, err := dial(b.root, b.Credentials)
+	c, err := b.dial()
 	if err != nil {
 		return nil, err
 	}

@@ -135,12 +135,12 @@ func (b *bench) claim(ctx context.Context, workers, n int) (*Throughput, error) 
 // wake measures from before a task is created until the worker that waits for
 // it has its claim: the creation's own time is included.
 func (b *bench) wake(ctx context.Context) (*Latency, error) {
-	creator, err := dial(b.root, b.Credentials)
+	creator, err := b.dial()
 	if err != nil {
 		return nil, err
 	}
 	defer creator.c.Close()
-	worker, err := dial(b.root, b.Credentials)
+	worker, err := b.dial()
 	if err != nil {
 		return nil, err
 	}
@@ -185,7 +185,7 @@ func (b *bench) idle(ctx context.Context) (*Idle, error) {
 		}
 	}()
 	for i := range b.Parked {
-		c, err := dial(b.root, b.Credentials)
+		c, err := b.dial()
 		if err != nil {
 			return nil, err
 		}

@@ -7,6 +7,7 @@ type Report struct {
 	Runs        int         `json:"runs,omitempty"`         // that these are the medians of
 	LoadAverage [2]string   `json:"loadAverageBeforeAfter"` // over 1, 5 and 15 minutes
 	Clients     int         `json:"clients"`                // parallel connections
+	Nodes       int         `json:"nodes,omitempty"`        // that share a database, when there are several
 	StartMillis float64     `json:"emptyStartToFirst200Milliseconds,omitempty"`
 	CreateTask  *Throughput `json:"createTask,omitempty"`
 	CreateTasks *Throughput `json:"createTasks100,omitempty"` // operations are tasks

@@ -12,15 +12,17 @@ import (
 
 type benchCommand struct {
 	remote
-	Self     bool     `help:"Start a deployment of its own and measure that, also how fast it starts."`
-	Dir      string   `placeholder:"DIR" help:"With --self: where its data goes for the time being (default: the system's directory for temporary files)."`
-	Clients  int      `default:"32" placeholder:"N" help:"Parallel connections (default: ${default})."`
-	Parked   int      `default:"1000" placeholder:"N" help:"Workers that wait for tasks in the last part (default: ${default})."`
-	Depth    int      `default:"100000" placeholder:"N" help:"Tasks that wait in the part about long queues (default: ${default})."`
-	Artifact int64    `default:"268435456" placeholder:"BYTES" help:"Size of the artifact that is uploaded and downloaded (default: ${default})."`
-	Only     []string `placeholder:"PARTS" help:"Measure these parts only, separated by commas."`
-	Runs     int      `default:"1" placeholder:"N" help:"Measure so often, with --self anew each time, and report the medians (default: ${default})."`
-	Duration span     `default:"5s" placeholder:"SPAN" help:"Time for each part (default: ${default})."`
+	Self        bool     `help:"Start a deployment of its own and measure that, also how fast it starts."`
+	PostgresURL string   `name:"postgres-url" placeholder:"URL" help:"With --self: use this PostgreSQL database, a schema of its own for the time being."`
+	Nodes       int      `default:"1" placeholder:"N" help:"With --postgres-url: so many processes share the database (default: ${default})."`
+	Dir         string   `placeholder:"DIR" help:"With --self: where its data goes for the time being (default: the system's directory for temporary files)."`
+	Clients     int      `default:"32" placeholder:"N" help:"Parallel connections (default: ${default})."`
+	Parked      int      `default:"1000" placeholder:"N" help:"Workers that wait for tasks in the last part (default: ${default})."`
+	Depth       int      `default:"100000" placeholder:"N" help:"Tasks that wait in the part about long queues (default: ${default})."`
+	Artifact    int64    `default:"268435456" placeholder:"BYTES" help:"Size of the artifact that is uploaded and downloaded (default: ${default})."`
+	Only        []string `placeholder:"PARTS" help:"Measure these parts only, separated by commas."`
+	Runs        int      `default:"1" placeholder:"N" help:"Measure so often, with --self anew each time, and report the medians (default: ${default})."`
+	Duration    span     `default:"5s" placeholder:"SPAN" help:"Time for each part (default: ${default})."`
 }
 
 func (*benchCommand) Help() string {
@@ -32,15 +34,20 @@ The report is JSON. --only repeats parts of it:
 
 Tasks are created in the task queues bench/… of the deployment and stay there until
 they expire: measure a deployment for that purpose, or use --self. The generator
-shares the machine; the load average is in the report.
+shares the machine; the load average is in the report. With --postgres-url so
+does the database, if it runs here: give it durable settings (fsync=on).
 
-` + examples("taskcluster bench --self", "taskcluster bench --clients 128 --duration 10s", "taskcluster bench --self --only status,group", "taskcluster bench --self --only depth --depth 1000000")
+` + examples("taskcluster bench --self", "taskcluster bench --clients 128 --duration 10s", "taskcluster bench --self --only status,group", "taskcluster bench --self --only depth --depth 1000000",
+		"taskcluster bench --self --postgres-url postgres://bench@localhost/bench --nodes 2 --only create,claim1")
 }
 
 // Run measures and prints the report.
 func (c *benchCommand) Run(s *session) error {
 	if c.Clients < 1 || c.Parked < 1 || c.Depth < 1 || c.Artifact < 1 || c.Runs < 1 || c.Duration < span(time.Second) {
 		return usageError("--clients, --parked, --depth, --artifact and --runs must be at least 1, --duration at least 1s")
+	}
+	if c.PostgresURL != "" && !c.Self || c.Nodes < 1 || c.Nodes > 1 && c.PostgresURL == "" {
+		return usageError("--postgres-url needs --self, --nodes at least 1 and --postgres-url")
 	}
 	for _, name := range c.Only {
 		if !slices.Contains(bench.Parts(), name) {
@@ -52,7 +59,7 @@ func (c *benchCommand) Run(s *session) error {
 	}
 	o := bench.Options{
 		Clients: c.Clients, Parked: c.Parked, Duration: time.Duration(c.Duration),
-		Depth: c.Depth, Artifact: c.Artifact, Only: c.Only,
+		Depth: c.Depth, Artifact: c.Artifact, Only: c.Only, PostgresURL: c.PostgresURL, Nodes: c.Nodes,
 		Progress: func(part string) { fmt.Fprintf(s.stderr, "measuring %s …\n", part) },
 	}
 	measure := func() (*bench.Report, error) { return bench.Run(s.ctx, o) }
