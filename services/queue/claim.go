@@ -166,7 +166,9 @@ func (o *op) takenUntil() clock.Time { return o.now.Add(o.s.claimTimeout).Trunca
 func (o *op) claim(t *task, w workerName, until clock.Time) error {
 	t.last.state, t.last.started, t.last.takenUntil = running, o.now, until
 	t.last.workerGroup, t.last.workerID = w.group, w.id
-	if _, err := o.tx.Exec(stmt.claimRun, o.now, w.group, w.id, until, t.due(), t.row); err != nil {
+	if o.claimed != nil {
+		o.claimed.Add(o.now, w.group, w.id, until, t.due(), t.row)
+	} else if _, err := o.tx.Exec(stmt.claimRun, o.now, w.group, w.id, until, t.due(), t.row); err != nil {
 		return err
 	}
 	o.moved(t, pending)

@@ -55,6 +55,91 @@ func (d *deployment) creation(body []byte, group slugid.ID) *creation {
 	return item
 }
 
+// A commit on PostgreSQL takes a number of statements that does not depend on how
+// many tasks it is about.
+func TestSetsOnPostgres(t *testing.T) {
+	const n = 64
+	d := nodes(t, 1)[0]
+	body := d.body()
+	w := workerName{"wg", "w"}
+	if err := d.queue.see(t.Context(), testQueue, w); err != nil {
+		t.Fatal(err)
+	}
+	check := func(what string, most, statements, commits int64) {
+		t.Helper()
+		t.Logf("%s: %d statements for %d tasks in %d commits", what, statements, n, commits)
+		if statements > most*commits {
+			t.Errorf("%s: %d statements for %d tasks in %d commits, at most %d for each commit are allowed", what, statements, n, commits, most)
+		}
+	}
+	items := make([]*creation, n)
+	for i := range items {
+		items[i] = d.creation(body, slugid.ID{})
+	}
+	statements, commits := d.together(n, func(i int) error { return d.queue.creates.Do(context.Background(), alone(items[i])) })
+	check("create, groups of their own", 7, statements, commits) // groups, tasks, definitions, order, its head, counter, events
+	chain := &creations{audit: noAudit}
+	for i := range n {
+		item := d.creation(body, slugid.ID{})
+		item.def.dependencies = []slugid.ID{items[i].def.id}
+		if i > 0 {
+			item.def.dependencies = append(item.def.dependencies, chain.items[i-1].def.id)
+		}
+		chain.items = append(chain.items, item)
+	}
+	chain.items = inOrder(chain.items)
+	statements, commits = d.together(1, func(int) error { return d.queue.creates.Do(context.Background(), chain) })
+	check("create many, each with two dependencies", 7, statements, commits) // what is there, groups, tasks, definitions, dependencies, marks, events
+	for _, item := range chain.items {
+		if item.refusal != nil {
+			t.Fatal(item.refusal)
+		}
+	}
+	var claimed sync.Map
+	statements, commits = d.together(n/4, func(i int) error {
+		claims, err := d.claimNow(context.Background(), w, 4, noAudit)
+		for _, c := range claims {
+			claimed.Store(c.task.id, c.task)
+		}
+		if err == nil && len(claims) != 4 {
+			err = fmt.Errorf("%d claims", len(claims))
+		}
+		return err
+	})
+	check("claim 4 each, one worker", 6+n/4-1, statements, commits) // order twice, tasks, counter, events, each record of the worker
+	statements, commits = d.together(n, func(i int) error {
+		item := &reclaimItem{id: items[i].def.id, audit: noAudit}
+		if err := d.queue.reclaims.Do(context.Background(), item); err != nil {
+			return err
+		}
+		return item.refusal
+	})
+	check("reclaim", 2, statements, commits)
+	for i := range items { // the chain stays as it is
+		if _, ok := claimed.Load(items[i].def.id); !ok {
+			t.Fatal("not claimed")
+		}
+	}
+	alone := make([]*creation, n) // whose dependents are not looked for
+	for i := range alone {
+		alone[i] = d.creation(body, slugid.ID{})
+		if err := d.queue.creates.Do(context.Background(), &creations{items: alone[i : i+1], audit: noAudit}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if claims, err := d.claimNow(context.Background(), w, n, noAudit); err != nil || len(claims) != n {
+		t.Fatal(len(claims), err)
+	}
+	statements, commits = d.together(n, func(i int) error {
+		item := &resolution{id: alone[i].def.id, state: completed, why: reasonCompleted, audit: noAudit}
+		if err := d.queue.resolves.Do(context.Background(), item); err != nil {
+			return err
+		}
+		return item.refusal
+	})
+	check("complete, groups of their own", 5, statements, commits) // read, tasks, groups, counter, events
+}
+
 // together runs n operations that share a transaction, or few, and returns the
 // number of statements and of commits.
 func (d *deployment) together(n int, op func(i int) error) (statements, commits int64) {

@@ -133,18 +133,35 @@ func (s *Service) createBatch(tx *store.Tx, calls []*creations) error {
 			g.expires = max(g.expires, item.def.expires.Add(groupExtra))
 		}
 	}
+	if err := o.ensureGroups(demands.list); err != nil {
+		return err
+	}
+	create := s.createEach
+	if s.sets {
+		create = s.createSet
+	}
+	if err := create(o, calls, demands.list); err != nil {
+		return err
+	}
 	for i := range demands.list {
-		if err := o.ensureGroup(&demands.list[i]); err != nil {
-			return err
+		if g := &demands.list[i]; g.excess > 0 && g.refusal == nil {
+			if _, err := tx.Exec(stmt.adjustGroup, -g.excess, -g.excess, g.row); err != nil {
+				return err
+			}
 		}
 	}
+	return o.finish()
+}
+
+// createEach creates the tasks of a batch, whose groups are there, one by one.
+func (s *Service) createEach(o *op, calls []*creations, demands []groupDemand) error {
 	for _, call := range calls {
 		accepted := false
 		for _, item := range call.items {
 			if item.broken != nil {
 				continue
 			}
-			g := &demands.list[item.demand]
+			g := &demands[item.demand]
 			if g.refusal != nil {
 				item.refusal = g.refusal
 				continue
@@ -159,17 +176,10 @@ func (s *Service) createBatch(tx *store.Tx, calls []*creations) error {
 			accepted = accepted || item.refusal == nil
 		}
 		if accepted {
-			call.audit(tx)
+			call.audit(o.tx)
 		}
 	}
-	for i := range demands.list {
-		if g := &demands.list[i]; g.excess > 0 && g.refusal == nil {
-			if _, err := tx.Exec(stmt.adjustGroup, -g.excess, -g.excess, g.row); err != nil {
-				return err
-			}
-		}
-	}
-	return o.finish()
+	return nil
 }
 
 // groupDemands are the groups that a batch wants. A list is faster than a map
@@ -216,6 +226,11 @@ func (o *op) ensureGroup(g *groupDemand) error {
 	if !errors.Is(err, store.ErrNoRows) {
 		return err
 	}
+	return o.refuseGroup(g)
+}
+
+// refuseGroup says why a group takes no tasks of a scheduler.
+func (o *op) refuseGroup(g *groupDemand) error {
 	there, err := loadGroup(o.tx, g.id)
 	if err != nil {
 		return err

@@ -15,7 +15,9 @@ type op struct {
 	now clock.Time
 	c   *collected
 
-	groups []groupCount // of tasks that were resolved
+	groups  []groupCount // of tasks that were resolved
+	claimed *store.Many  // claims to be written together; nil: each is written at once
+	ended   *store.Many  // resolutions to be written together; nil: each is written at once
 }
 
 type groupCount struct {
@@ -49,7 +51,11 @@ type collectedKey struct{ s *Service }
 func (s *Service) begin(tx *store.Tx) *op {
 	c := tx.Local(collectedKey{s}, func() any {
 		c := new(collected)
-		tx.BeforeCommit(c.writeCounts)
+		if s.sets {
+			tx.BeforeCommit(c.writeCountsSet)
+		} else {
+			tx.BeforeCommit(c.writeCounts)
+		}
 		s.pending.follow(tx, c)
 		tx.OnCommit(func() {
 			s.resolutions.add(c.resolved)
@@ -75,6 +81,17 @@ func (c *collected) writeCounts(tx *store.Tx) error {
 		}
 	}
 	return nil
+}
+
+func (c *collected) writeCountsSet(tx *store.Tx) error {
+	many := tx.Many(setStmt.count)
+	for i := range c.counts {
+		if n := &c.counts[i]; n.pending != 0 || n.running != 0 {
+			many.Add(n.queue, n.pending, n.running)
+		}
+	}
+	_, err := many.Exec()
+	return err
 }
 
 // moved notes that a task went from one state to another: counters, the order
@@ -177,7 +194,9 @@ func (o *op) resolve(t *task, st state, why reason) (*run, error) {
 		o.publishPending(t)
 		return t.run(ended.id), nil
 	}
-	if _, err := o.tx.Exec(stmt.resolveRun, int64(st), int64(why), o.now, t.row); err != nil {
+	if o.ended != nil {
+		o.ended.Add(int64(st), int64(why), o.now, t.row)
+	} else if _, err := o.tx.Exec(stmt.resolveRun, int64(st), int64(why), o.now, t.row); err != nil {
 		return nil, err
 	}
 	o.moved(t, from)
@@ -209,6 +228,9 @@ func (o *op) resolved(t *task, first bool) error {
 // finish writes the groups' counters and publishes the groups that have no
 // unresolved task left.
 func (o *op) finish() error {
+	if o.s.sets {
+		return o.finishSet()
+	}
 	for i := range o.groups {
 		g := group{id: o.groups[i].id}
 		var unresolved int

@@ -132,21 +132,44 @@ func (p *databaseRuns) claimBest(tx *store.Tx, items []*claimItem) error {
 		}
 		asking[item.queue] = append(asking[item.queue], item)
 	}
+	o.claimed = tx.Many(setStmt.claimRuns)
 	for _, queue := range queues {
 		if err := p.claimQueue(o, queue, asking[queue]); err != nil {
 			return err
 		}
 	}
+	if _, err := o.claimed.Exec(); err != nil {
+		return err
+	}
+	record := tx.Many(setStmt.recordClaims)
+	recorded := map[workerKey]bool{}
 	for _, item := range items {
 		if len(item.claims) == 0 {
 			continue
 		}
-		if err := o.recordClaims(item.queue, item.worker, item.claims); err != nil {
-			return err
+		k := workerKey{item.queue, item.worker}
+		if recorded[k] { // one statement changes a row once
+			if err := o.recordClaims(item.queue, item.worker, item.claims); err != nil {
+				return err
+			}
+		} else {
+			recorded[k] = true
+			record.Add(recentText(item.claims), item.queue, item.worker.group, item.worker.id)
 		}
 		item.audit(tx)
 	}
+	if _, err := record.Exec(); err != nil {
+		return err
+	}
 	return o.finish()
+}
+
+// candidate is a run that may be claimed when it is its turn. Those that were
+// read with the order have their task.
+type candidate struct {
+	pendingRun
+	task *task
+	def  stored
 }
 
 // claimQueue claims the best runs of one task queue. One round does, unless there
@@ -182,19 +205,21 @@ func (p *databaseRuns) claimQueue(o *op, queue string, items []*claimItem) error
 				}
 				live[r.limit.key]++
 			}
-			t, def := new(task), stored{}
-			if err := scanTask(o.tx.Row(stmt.claimable, r.row), t, &def.at, &def.text); err != nil {
-				return fmt.Errorf("the order of pending runs has a task that there is not: %w", err)
+			if r.task == nil {
+				r.task = new(task)
+				if err := scanTask(o.tx.Row(stmt.claimable, r.row), r.task, &r.def.at, &r.def.text); err != nil {
+					return fmt.Errorf("the order of pending runs has a task that there is not: %w", err)
+				}
 			}
-			if err := t.loadPast(o.tx); err != nil {
+			if err := r.task.loadPast(o.tx); err != nil {
 				return err
 			}
 			item := items[0]
-			if err := o.claim(t, item.worker, until); err != nil {
+			if err := o.claim(r.task, item.worker, until); err != nil {
 				return err
 			}
-			def.priority = t.priority
-			item.claims = append(item.claims, claim{t, def})
+			r.def.priority = r.task.priority
+			item.claims = append(item.claims, claim{r.task, r.def})
 			if want--; len(item.claims) == item.n {
 				items = items[1:]
 			}
@@ -224,29 +249,15 @@ func (p *databaseRuns) count(o *op, queue string) {
 // candidates are the best runs of a task queue, in order: up to n that stand in
 // the order, and those that could follow them once they are claimed, which are
 // the next ones of their classes.
-func (p *databaseRuns) candidates(o *op, queue string, n int) (list []pendingRun, err error) {
-	scan := func(rows *store.Rows, limit *concurrency) (r pendingRun, err error) {
-		var rank int64
-		var key string
-		most := 0
-		dest := []any{&r.row, &rank, &r.scheduled, &key, &most}
-		if limit != nil {
-			dest = dest[:3]
-		}
-		err = rows.Scan(dest...)
-		r.priority, r.limit = priority(-rank), limit
-		if limit == nil {
-			r.limit = concurrencyOf(key, most)
-		}
-		return r, err
-	}
-	rows := o.tx.Query(tableStmt.best, o.now, n, queue, n)
+func (p *databaseRuns) candidates(o *op, queue string, n int) (list []candidate, err error) {
+	rows := o.tx.Query(setStmt.best, o.now, n, queue, n)
 	classes := map[class]*concurrency{}
 	for rows.Next() {
-		r, err := scan(rows, nil)
-		if err != nil {
+		r := candidate{task: new(task)}
+		if err := scanTask(rows, r.task, &r.def.at, &r.def.text); err != nil {
 			return nil, err
 		}
+		r.pendingRun = r.task.pendingChange().pendingRun
 		list = append(list, r)
 		if r.limit != nil {
 			classes[class{r.limit.key, r.limit.limit, queue}] = r.limit
@@ -261,12 +272,13 @@ func (p *databaseRuns) candidates(o *op, queue string, n int) (list []pendingRun
 	for cl, limit := range classes {
 		rows := o.tx.Query(tableStmt.inClass, cl.key, cl.limit, queue, o.now, n)
 		for rows.Next() {
-			r, err := scan(rows, limit)
-			if err != nil {
+			r := pendingRun{limit: limit}
+			var rank int64
+			if err := rows.Scan(&r.row, &rank, &r.scheduled); err != nil {
 				return nil, err
 			}
-			if !cut || r.before(&last) {
-				list = append(list, r)
+			if r.priority = priority(-rank); !cut || r.before(&last.pendingRun) {
+				list = append(list, candidate{pendingRun: r})
 			}
 		}
 		rows.Close()
@@ -274,16 +286,16 @@ func (p *databaseRuns) candidates(o *op, queue string, n int) (list []pendingRun
 			return nil, err
 		}
 	}
-	slices.SortFunc(list, func(a, b pendingRun) int {
+	slices.SortStableFunc(list, func(a, b candidate) int {
 		switch {
 		case a.row == b.row:
 			return 0
-		case a.before(&b):
+		case a.before(&b.pendingRun):
 			return -1
 		}
 		return 1
 	})
-	return slices.CompactFunc(list, func(a, b pendingRun) bool { return a.row == b.row }), nil
+	return slices.CompactFunc(list, func(a, b candidate) bool { return a.row == b.row }), nil
 }
 
 func (p *databaseRuns) claimOne(ctx context.Context, t *task, fn func(tx *store.Tx, a admission) (refusal, err error)) error {

@@ -11,7 +11,6 @@ import (
 // See the migration 0004_pending for the tables.
 var tableStmt = struct {
 	insert, remove, lower, advance *store.Stmt
-	best                           *store.Stmt
 	key, setKey, dropKey           *store.Stmt
 	class, nextClass, inClass      *store.Stmt
 	block                          *store.Stmt
@@ -38,13 +37,6 @@ var tableStmt = struct {
 				AND r.task_queue_id = h.task_queue_id AND r.rank = h.rank AND (r.scheduled, r.task) >= (h.scheduled, h.task)
 				ORDER BY r.scheduled, r.task LIMIT 1) AS f)
 		WHERE h.task_queue_id = ?`),
-	best: store.OnlyPostgres(`SELECT p.task, p.rank, p.scheduled, p.concurrency_key, p.concurrency_limit
-		FROM pending_heads h CROSS JOIN LATERAL (
-			SELECT r.task, r.rank, r.scheduled, r.concurrency_key, r.concurrency_limit FROM pending_runs r WHERE r.blocked = 0
-			AND r.task_queue_id = h.task_queue_id AND r.rank = h.rank AND (r.scheduled, r.task) >= (h.scheduled, h.task)
-			AND r.deadline > ? ORDER BY r.scheduled, r.task LIMIT ?) AS p
-		WHERE h.task_queue_id = ? ORDER BY h.rank, p.scheduled, p.task LIMIT ?`),
-
 	key: store.OnlyPostgres(`SELECT live FROM concurrency_keys WHERE concurrency_key = ?`),
 	setKey: store.OnlyPostgres(`INSERT INTO concurrency_keys (concurrency_key, live) VALUES (?, ?)
 		ON CONFLICT (concurrency_key) DO UPDATE SET live = excluded.live`),

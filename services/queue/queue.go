@@ -78,6 +78,7 @@ type Service struct {
 	longPoll        time.Duration
 	maxDeadline     time.Duration
 	maxDependencies int
+	sets            bool // statements over many rows at once are cheaper than many (see sets.go)
 	scopeRoom       scopeRoom
 	objects         *object.Client // nil: there is no object service
 
@@ -143,7 +144,7 @@ func New(cfg Config) (*Service, error) {
 	s.resolves = store.NewBatch(s.store, "queue.resolve", s.resolveBatch)
 	s.sights = store.NewBatch(s.store, "queue.seen", s.sightBatch)
 	if s.store.Shared() {
-		s.follower = newFollower(s)
+		s.sets, s.follower = true, newFollower(s)
 		s.pending = newDatabaseRuns(s)
 	} else {
 		s.pending = newMemoryRuns(s)

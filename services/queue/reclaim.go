@@ -60,16 +60,29 @@ func authorizeRun(c *api.Call) (slugid.ID, int, error) {
 func (s *Service) reclaimBatch(tx *store.Tx, items []*reclaimItem) error {
 	o := s.begin(tx)
 	until := o.takenUntil()
+	load := loadClaimable
+	var write *store.Many
+	if s.sets {
+		ids, defs := tx.Many(setStmt.claimableByID), map[slugid.ID]stored{}
+		for _, item := range items {
+			ids.Add(item.id)
+		}
+		found, err := loadTasks(tx, ids, defs)
+		if err != nil {
+			return err
+		}
+		load = func(tx *store.Tx, id slugid.ID) (*task, stored, error) {
+			t, err := found.get(tx, id)
+			return t, defs[id], err
+		}
+		write = tx.Many(setStmt.reclaimRuns)
+	}
 	for _, item := range items {
 		item.refusal, item.claim = nil, claim{}
-		t, def := new(task), stored{}
-		err := scanTask(tx.Row(stmt.claimableByID, item.id), t, &def.at, &def.text)
+		t, def, err := load(tx, item.id)
 		if errors.Is(err, store.ErrNoRows) {
 			item.refusal = taskNotFound(item.id)
 			continue
-		}
-		if err == nil {
-			err = t.loadPast(tx)
 		}
 		if err != nil {
 			return err
@@ -87,14 +100,29 @@ func (s *Service) reclaimBatch(tx *store.Tx, items []*reclaimItem) error {
 			continue
 		}
 		r.takenUntil = max(r.takenUntil, until)
-		if _, err := tx.Exec(stmt.reclaimRun, r.takenUntil, t.due(), t.row); err != nil {
+		if write != nil {
+			write.Add(r.takenUntil, t.due(), t.row)
+		} else if _, err := tx.Exec(stmt.reclaimRun, r.takenUntil, t.due(), t.row); err != nil {
 			return err
 		}
 		o.timer(t)
 		item.claim = claim{t, def}
 		item.audit(tx)
 	}
+	if write != nil {
+		_, err := write.Exec()
+		return err
+	}
 	return nil
+}
+
+// loadClaimable reads a task and its definition.
+func loadClaimable(tx *store.Tx, id slugid.ID) (*task, stored, error) {
+	t, def := new(task), stored{}
+	if err := scanTask(tx.Row(stmt.claimableByID, id), t, &def.at, &def.text); err != nil {
+		return nil, def, err
+	}
+	return t, def, t.loadPast(tx)
 }
 
 func notRunning(id slugid.ID, runID int) error {

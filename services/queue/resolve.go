@@ -60,9 +60,22 @@ func (s *Service) report(c *api.Call, st state, why reason) (any, error) {
 // resolveBatch resolves runs: two statements for each, and one for each group.
 func (s *Service) resolveBatch(tx *store.Tx, items []*resolution) error {
 	o := s.begin(tx)
+	load := loadTask
+	if s.sets {
+		ids := tx.Many(setStmt.tasks)
+		for _, item := range items {
+			ids.Add(item.id)
+		}
+		found, err := loadTasks(tx, ids, nil)
+		if err != nil {
+			return err
+		}
+		load = found.get
+		o.ended = tx.Many(setStmt.resolveRuns)
+	}
 	for _, item := range items {
 		item.reply, item.refusal = nil, nil
-		t, err := loadTask(tx, item.id)
+		t, err := load(tx, item.id)
 		if errors.Is(err, store.ErrNoRows) {
 			item.refusal = taskNotFound(item.id)
 			continue

@@ -9,5 +9,5 @@ import (
 )
 
 func TestStatements(t *testing.T) {
-	storetest.PrepareAll(t, []store.Migrations{Migrations()}, slices.Concat(store.Statements(stmt), store.Statements(figuresStmt), store.Statements(expireStmt), store.Statements(tableStmt), store.Statements(orderCheck)))
+	storetest.PrepareAll(t, []store.Migrations{Migrations()}, slices.Concat(store.Statements(stmt), store.Statements(figuresStmt), store.Statements(expireStmt), store.Statements(tableStmt), store.Statements(setStmt), store.Statements(orderCheck)))
 }

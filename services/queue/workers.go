@@ -190,12 +190,17 @@ func (s *Service) sightBatch(tx *store.Tx, items []*sighting) error {
 
 // recordClaims adds runs that a worker claimed to its record, which see made.
 func (o *op) recordClaims(queue string, w workerName, claims []claim) error {
+	_, err := o.tx.Exec(stmt.recordClaims, recentText(claims), queue, w.group, w.id)
+	return err
+}
+
+// recentText is how claims are kept in a worker's record.
+func recentText(claims []claim) string {
 	text := make([]byte, 0, recentWidth*len(claims))
 	for i := range claims {
 		t := claims[i].task
 		text = t.id.AppendTo(text)
 		text = fmt.Appendf(text, "%02d", t.last.id)
 	}
-	_, err := o.tx.Exec(stmt.recordClaims, string(text), queue, w.group, w.id)
-	return err
+	return string(text)
 }
