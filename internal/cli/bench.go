@@ -38,7 +38,7 @@ shares the machine; the load average is in the report. With --postgres-url so
 does the database, if it runs here: give it durable settings (fsync=on).
 
 ` + examples("taskcluster bench --self", "taskcluster bench --clients 128 --duration 10s", "taskcluster bench --self --only status,group", "taskcluster bench --self --only depth --depth 1000000",
-		"taskcluster bench --self --postgres-url postgres://bench@localhost/bench --nodes 2 --only create,claim1")
+		"taskcluster bench --self --nodes 2 --postgres-url postgres://bench@localhost/bench")
 }
 
 // Run measures and prints the report.
