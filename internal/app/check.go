@@ -82,6 +82,12 @@ func (c *checking) dir() string { return *c.settings.DataDir }
 
 // keys looks whether the secrets of the database can be opened.
 func (c *checking) keys(context.Context) (Status, string) {
+	if c.settings.Keys != nil {
+		if _, err := keyring.Parse(string(*c.settings.Keys)); err != nil {
+			return Fail, "The setting keys is not the text of a key file: " + err.Error() + "."
+		}
+		return OK, "The keys are set, and can be read."
+	}
 	path := filepath.Join(c.dir(), keyring.FileName)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return Warn, fmt.Sprintf("There is no key file %s; the first start of serve makes it. If the database is not new, restore the file from a backup first.", path)
