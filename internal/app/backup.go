@@ -66,7 +66,7 @@ func Backup(ctx context.Context, settings config.Settings, to string, artifacts 
 	}
 	b.DatabaseBytes = info.Size()
 	// After the database: every key that it needs is among them, because keys are only added.
-	for _, name := range secretFiles(settings) {
+	for _, name := range []string{keyring.FileName, rootEnvName} {
 		if _, err := copyNew(filepath.Join(*settings.DataDir, name), filepath.Join(partial, name)); err != nil {
 			return b, err
 		}
@@ -103,7 +103,7 @@ func Restore(ctx context.Context, settings config.Settings, from string, force b
 		return r, errors.New("the database is PostgreSQL's, which has its own tool: stop every node, and pg_restore --clean --if-exists --single-transaction --dbname=\"$POSTGRES_URL\" taskcluster.dump; put the file keys of that time into the data directory (see docs/operating.md)")
 	}
 	copied := filepath.Join(from, databaseName)
-	if err := checkBackup(ctx, settings, from, copied); err != nil {
+	if err := checkBackup(ctx, from, copied); err != nil {
 		return r, err
 	}
 	dir := *settings.DataDir
@@ -117,7 +117,7 @@ func Restore(ctx context.Context, settings config.Settings, from string, force b
 	}
 	defer lock.Close()
 	if !force {
-		for _, name := range append(secretFiles(settings), databaseName) {
+		for _, name := range []string{databaseName, keyring.FileName, rootEnvName} {
 			if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
 				return r, fmt.Errorf("%s is there already: restore into an empty directory, or give --force to replace what is there", filepath.Join(dir, name))
 			}
@@ -130,7 +130,7 @@ func Restore(ctx context.Context, settings config.Settings, from string, force b
 	if r.Aside, err = sqlite.Replace(copied, database); err != nil {
 		return r, err
 	}
-	for _, name := range secretFiles(settings) {
+	for _, name := range []string{keyring.FileName, rootEnvName} {
 		text, err := os.ReadFile(filepath.Join(from, name))
 		if err != nil {
 			return r, err
@@ -147,26 +147,15 @@ func Restore(ctx context.Context, settings config.Settings, from string, force b
 	return r, syncDirectory(dir)
 }
 
-// secretFiles are the files beside the database that belong to it. Keys that are
-// set are kept by whoever set them.
-func secretFiles(settings config.Settings) []string {
-	if settings.Keys != nil {
-		return []string{rootEnvName}
-	}
-	return []string{keyring.FileName, rootEnvName}
-}
-
 // checkBackup refuses a backup that a deployment could not start with.
-func checkBackup(ctx context.Context, settings config.Settings, from, database string) error {
-	for _, name := range append(secretFiles(settings), databaseName) {
+func checkBackup(ctx context.Context, from, database string) error {
+	for _, name := range []string{databaseName, keyring.FileName, rootEnvName} {
 		if _, err := os.Stat(filepath.Join(from, name)); err != nil {
 			return fmt.Errorf("%s is no backup that \"taskcluster admin backup\" made: %w", from, err)
 		}
 	}
-	if settings.Keys == nil {
-		if _, err := keyring.Open(from); err != nil {
-			return err
-		}
+	if _, err := keyring.Open(from); err != nil {
+		return err
 	}
 	if err := sqlite.Verify(ctx, database); err != nil {
 		return fmt.Errorf("the backup is damaged, take an older one: %w", err)

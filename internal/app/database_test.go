@@ -39,20 +39,6 @@ func TestGivenKeys(t *testing.T) {
 	if _, err := open(t, settings(t, one, env)); err == nil || !strings.Contains(err.Error(), "setting keys: line 1 does not hold 32 bytes") || strings.Contains(err.Error(), "secret-") {
 		t.Error(err)
 	}
-	delete(env, "TASKCLUSTER_POSTGRES_URL")
-	env["TASKCLUSTER_KEYS"] = "1 AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
-	c := started(t, settings(t, one, env))
-	token = makeClient(t, c)
-	to, fresh := filepath.Join(t.TempDir(), "backup"), filepath.Join(t.TempDir(), "data")
-	if _, err := Backup(t.Context(), settings(t, one, env), to, false); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Restore(t.Context(), settings(t, fresh, env), to, false); err != nil {
-		t.Fatal(err)
-	}
-	if d := started(t, settings(t, fresh, env)); !signsIn(t, d, token) {
-		t.Error("the client is not known after a restoration")
-	}
 }
 
 // TestPostgres: a deployment keeps in PostgreSQL what it keeps in a file
