@@ -21,26 +21,6 @@ func onPostgres(t *testing.T, url string) map[string]string {
 	return map[string]string{"TASKCLUSTER_POSTGRES_URL": "file:" + file}
 }
 
-// TestGivenKeys: data directories that share nothing open the same secrets, if
-// the keys are given to each.
-func TestGivenKeys(t *testing.T) {
-	env := onPostgres(t, testenv.Postgres(t))
-	env["TASKCLUSTER_KEYS"] = "1 AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
-	one := t.TempDir()
-	a := started(t, settings(t, one, env))
-	token := makeClient(t, a)
-	if _, err := os.Stat(filepath.Join(one, "keys")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a file of keys was made: %v", err)
-	}
-	if b := started(t, settings(t, t.TempDir(), env)); !signsIn(t, b, token) {
-		t.Error("the client is not known on another node")
-	}
-	env["TASKCLUSTER_KEYS"] = "1 secret-that-is-no-key"
-	if _, err := open(t, settings(t, one, env)); err == nil || !strings.Contains(err.Error(), "setting keys: line 1 does not hold 32 bytes") || strings.Contains(err.Error(), "secret-") {
-		t.Error(err)
-	}
-}
-
 // TestPostgres: a deployment keeps in PostgreSQL what it keeps in a file
 // otherwise, and finds it again.
 func TestPostgres(t *testing.T) {

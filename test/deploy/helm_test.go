@@ -131,7 +131,7 @@ func TestChart(t *testing.T) {
 	if c.Image != "taskcluster:0.1.0" || c.LivenessProbe.HTTPGet.Path != "/healthz" || c.ReadinessProbe.HTTPGet.Path != "/readyz" {
 		t.Errorf("%+v", c)
 	}
-	if grace, sleep := *spec.TerminationGracePeriodSeconds, c.Lifecycle.PreStop.Sleep.Seconds; grace < sleep+90 {
+	if grace, sleep := *spec.TerminationGracePeriodSeconds, c.Lifecycle.PreStop.Sleep.Seconds; grace < sleep+5+60 {
 		t.Errorf("%d seconds to end, of which the first %d pass asleep", grace, sleep)
 	}
 	port := r.service.Spec.Ports[0].TargetPort.String()
@@ -141,7 +141,7 @@ func TestChart(t *testing.T) {
 	if sc := c.SecurityContext; !*sc.ReadOnlyRootFilesystem || *sc.AllowPrivilegeEscalation || !*spec.SecurityContext.RunAsNonRoot {
 		t.Errorf("%+v %+v", sc, spec.SecurityContext)
 	}
-	for _, name := range []string{"TASKCLUSTER_KEYS", "TASKCLUSTER_POSTGRES_URL", "TASKCLUSTER_S3_SECRET_ACCESS_KEY", "TASKCLUSTER_ROOT_ACCESS_TOKEN"} {
+	for _, name := range []string{"TASKCLUSTER_KEYS", "TASKCLUSTER_POSTGRES_URL", "TASKCLUSTER_S3_SECRET_ACCESS_KEY"} {
 		i := slices.IndexFunc(c.Env, func(e core.EnvVar) bool { return e.Name == name })
 		if i < 0 || c.Env[i].Value != "" || c.Env[i].ValueFrom.SecretKeyRef.Name != "taskcluster" {
 			t.Errorf("%s is not from the secret: %+v", name, c.Env)
@@ -152,7 +152,7 @@ func TestChart(t *testing.T) {
 			t.Errorf("there is no volume %s", m.Name)
 		}
 	}
-	settings(t, r, map[string]any{"root-url": "https://ci.example.com", "s3-bucket": "artifacts", "trust-proxy": true, "artifact-store": "s3"})
+	settings(t, r, map[string]any{"root-url": "https://ci.example.com", "s3-bucket": "artifacts", "trust-proxy": true, "artifact-store": "s3", "drain-delay": "5s"})
 }
 
 // settings compares some of the settings that the nodes get, and has the
