@@ -75,7 +75,7 @@ func (s *Service) cachedClient(ctx context.Context, id string) (*client, error) 
 	}
 	epoch := s.clients.now()
 	var c *client
-	err := s.store.Read(ctx, func(tx *store.Tx) (err error) {
+	err := s.store.ReadOne(ctx, func(tx *store.Tx) (err error) {
 		c, err = s.findClient(tx, stmt.getClient, id)
 		return err
 	})

@@ -55,7 +55,7 @@ func (s *Service) entries(ctx context.Context, pool string) ([]entry, error) {
 	}
 	epoch := s.cache.now()
 	var stored []request
-	err := s.store.Read(ctx, func(tx *store.Tx) (err error) {
+	err := s.store.ReadOne(ctx, func(tx *store.Tx) (err error) {
 		stored, err = readPool(tx, pool)
 		return err
 	})

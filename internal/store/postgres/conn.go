@@ -35,7 +35,7 @@ func newConn(e *engine, writes bool) *conn { return &conn{engine: e, writes: wri
 // What a transaction begins with. The writer asks for the transaction's number,
 // by which its outcome can be asked for when the answer to the commit is lost.
 const (
-	beginWrite = `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_advisory_xact_lock(%d, %d); SELECT CAST(pg_current_xact_id() AS TEXT)`
+	beginWrite = `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_advisory_xact_lock(%d, %d), CAST(pg_current_xact_id() AS TEXT)`
 	beginRead  = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`
 
 	// writeLock is the first number of the lock of writing transactions; the
@@ -136,7 +136,7 @@ func (c *conn) start() error {
 		return errors.Join(err, c.Rollback())
 	}
 	if c.writes {
-		c.xid = string(results[2].Rows[0][0])
+		c.xid = string(results[1].Rows[0][1])
 	}
 	return nil
 }
