@@ -133,6 +133,11 @@ type JSON []byte
 // Text is an answer in plain text, for people who follow a redirect by hand.
 type Text string
 
+// Stream is an answer that goes on after the method is done: it is called with
+// the response, to whose headers it may add, and ends with the connection. The
+// call counts as answered before it begins. It is not called for HEAD.
+type Stream func(w http.ResponseWriter, r *http.Request)
+
 // Response is an answer with a status or headers of its own.
 type Response struct {
 	Status int

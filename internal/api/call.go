@@ -28,6 +28,7 @@ type Call struct {
 
 	auth       *AuthResult
 	authorized bool
+	stream     Stream // follows the answer
 }
 
 // Param is the decoded value of a URL parameter.

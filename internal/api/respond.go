@@ -40,6 +40,14 @@ func (s *Server) writeAnswer(c *Call, w http.ResponseWriter, answer any) int {
 		w.WriteHeader(status)
 		return status
 	}
+	if stream, ok := answer.(Stream); ok {
+		if c.Request.Method == http.MethodHead {
+			w.WriteHeader(status)
+			return status
+		}
+		c.stream = stream
+		return status
+	}
 	if text, ok := answer.(Text); ok {
 		w.Header()["Content-Type"] = textType
 		w.WriteHeader(status)

@@ -157,6 +157,9 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, path string) {
 		s.metrics.Served(svc.Name, m.Name, r.Method, status, took)
 	}
 	s.logCall(c, w.Header(), status, took)
+	if c.stream != nil {
+		c.stream(w, r)
+	}
 }
 
 // serveCall runs one call through its checks and answers it.

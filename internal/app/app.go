@@ -31,6 +31,7 @@ import (
 	"taskcluster/internal/store"
 	"taskcluster/services/auth"
 	"taskcluster/services/auth/broker"
+	live "taskcluster/services/events"
 	"taskcluster/services/object"
 	"taskcluster/services/purgecache"
 	"taskcluster/services/queue"
@@ -56,6 +57,7 @@ type App struct {
 	queue    *queue.Service
 	object   *object.Service
 	purge    *purgecache.Service
+	live     *live.Service
 	api      *api.Server
 	handler  http.Handler
 	server   *http.Server
@@ -145,8 +147,11 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 	if err != nil {
 		return nil, err
 	}
+	if a.live, err = live.New(live.Config{Log: a.events, Logger: log}); err != nil {
+		return nil, err
+	}
 
-	services := a.served(a.auth.API(), a.queue.API(), a.object.API(), a.purge.API())
+	services := a.served(a.auth.API(), a.queue.API(), a.object.API(), a.purge.API(), a.live.API())
 	var sources []schema.Source
 	var names []string
 	for _, s := range services {
@@ -221,7 +226,7 @@ func checkOnly(settings config.Settings) error {
 	if settings.Only == nil {
 		return nil
 	}
-	known := []string{"auth", "queue", "object", "purge-cache"}
+	known := []string{"auth", "queue", "object", "purge-cache", "events"}
 	for _, name := range *settings.Only {
 		if !slices.Contains(known, name) {
 			return fmt.Errorf("setting only: there is no service %q; this version has %s", name, strings.Join(known, ", "))
@@ -285,6 +290,9 @@ func (a *App) Start(ctx context.Context) error {
 	if a.serves("purge-cache") {
 		a.purge.Start(&a.loops)
 	}
+	if a.serves("events") {
+		a.live.Start(&a.loops)
+	}
 	if !a.store.Shared() {
 		a.loops.Go("admin", a.serveAdmin)
 	}
@@ -327,6 +335,7 @@ func (a *App) Stop(ctx context.Context) error {
 		case <-a.Failed():
 		}
 	}
+	a.live.Drain()  // streams end, so that clients go to another node
 	a.queue.Drain() // parked claims answer at once, so that none is cut off
 	err := a.workers.Stop(ctx)
 	if e := a.server.Shutdown(ctx); e != nil {

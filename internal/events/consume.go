@@ -158,7 +158,7 @@ func (c *consumer) work(ctx context.Context) (more bool, err error) {
 	}
 	handled := false
 	for _, m := range messages {
-		if matches(c.bindings, &m.Event) {
+		if Matches(c.bindings, &m.Event) {
 			handled = true
 			m.Redelivered = m.Position <= c.maybe
 			if done, err := c.deliver(ctx, m); !done {

@@ -72,12 +72,13 @@ type Log struct {
 	consumers map[string]*consumer // those that run
 }
 
-var logStmt = struct{ insert, read, last *store.Stmt }{
+var logStmt = struct{ insert, read, last, extent *store.Stmt }{
 	// One process writes at a time, so rows become visible in the order of their
 	// numbers and a reader never overtakes one.
 	insert: store.SQL(`INSERT INTO events_log (time, events) VALUES (?, ?) RETURNING id`),
 	read:   store.SQL(`SELECT id, time, events FROM events_log WHERE id >= ? ORDER BY id LIMIT ?`),
 	last:   store.SQL(`SELECT id, events FROM events_log ORDER BY id DESC LIMIT 1`),
+	extent: store.SQL(`SELECT COALESCE(min(id), 0), COALESCE(max(id), 0) FROM events_log`),
 }
 
 // perRow is the number of positions in a row.
@@ -246,4 +247,23 @@ func (l *Log) Read(ctx context.Context, after Position, limit int) ([]Message, e
 		return rows.Err()
 	})
 	return messages, err
+}
+
+// Extent tells what can be read now: who has come as far as complete, or further,
+// has missed nothing that was trimmed; newest is the last position that the
+// newest row can have. In PostgreSQL, where numbers of rows may be left out,
+// complete can be later than it need be.
+func (l *Log) Extent(ctx context.Context) (complete, newest Position, err error) {
+	if l.broken != nil {
+		return 0, 0, l.broken
+	}
+	err = l.store.ReadOne(ctx, func(tx *store.Tx) error {
+		var first, last int64
+		if err := tx.Row(logStmt.extent).Scan(&first, &last); err != nil || last == 0 {
+			return err
+		}
+		complete, newest = position(first-1, 0), position(last, perRow-1)
+		return nil
+	})
+	return complete, newest, err
 }

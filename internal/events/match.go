@@ -46,9 +46,9 @@ func word(s string, i int) string {
 	return s[i:]
 }
 
-// matches tells whether an event fits one of the bindings, by its key or one
+// Matches tells whether an event fits one of the bindings, by its key or one
 // of its CC keys.
-func matches(bindings []Binding, e *Event) bool {
+func Matches(bindings []Binding, e *Event) bool {
 	for _, b := range bindings {
 		if b.Exchange != e.Exchange {
 			continue

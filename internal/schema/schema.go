@@ -35,7 +35,8 @@ const BundleFile = "schemas_gen.jsonl"
 var common embed.FS
 
 // Source is where the schemas of one service are: FS holds either
-// [BundleFile] or, for tests and tools, v1/*.yml with constants.yml.
+// [BundleFile] or, for tests and tools, v1/*.yml with constants.yml. It is nil
+// when the service has none.
 type Source struct {
 	Service string
 	FS      fs.FS
@@ -64,6 +65,9 @@ func Load(sources ...Source) (*Set, error) {
 		return nil, err
 	}
 	for _, src := range append([]Source{{Service: "common", FS: below}}, sources...) {
+		if src.FS == nil {
+			continue
+		}
 		bundle, err := fs.ReadFile(src.FS, BundleFile)
 		if errors.Is(err, fs.ErrNotExist) {
 			bundle, err = Bundle(src)

@@ -22,6 +22,7 @@ func seeds() []seedRole {
 		scopes: []string{
 			"auth:current-scopes",
 			"auth:explain-scopes",
+			"events:listen:exchange/taskcluster-queue/v1/*",
 			"index:find-task:*",
 			"index:list-namespaces:*",
 			"index:list-tasks:*",

@@ -39,6 +39,10 @@ func with(changes ...string) map[string]string {
 // fixtures are for methods that are judged by more than their URL: good requests,
 // and the values that their scope expressions are to be filled with.
 var fixtures = map[string]func(*world) fixture{
+	// Streams that may be opened do not end: these name a position from which no
+	// stream can go on, which is looked at after the scopes.
+	"events.connect": func(*world) fixture { return streamFixture() },
+	"events.socket":  func(*world) fixture { return streamFixture() },
 	"auth.expandScopes": func(*world) fixture {
 		return fixture{url: with(), body: object{"scopes": []string{"a:b", "assume:c:d"}}}
 	},
@@ -267,3 +271,12 @@ func linkedArtifact(w *world) fixture {
 }
 
 func finishedObject(w *world) fixture { return fixture{url: with("name", w.object())} }
+
+func streamFixture() fixture {
+	bindings := `{"bindings": [{"exchange": "exchange/some", "routingKeyPattern": "#"}, {"exchange": "exchange/other", "routingKeyPattern": "#"}]}`
+	return fixture{
+		query:  url.Values{"bindings": {bindings}, "after": {"999999999999999999"}}.Encode(),
+		values: object{"exchanges": []string{"exchange/some", "exchange/other"}},
+		or:     []int{400},
+	}
+}

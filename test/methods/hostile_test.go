@@ -73,7 +73,8 @@ func TestHostileInput(t *testing.T) {
 		if len(m.Args) > 0 || m.Method != "get" || slices.Contains(looksItself, m.String()) {
 			continue
 		}
-		if a := w.call(m, w.fixture(m), w.root); a.status != http.StatusOK {
+		f := w.fixture(m)
+		if a := w.call(m, f, w.root); a.status != http.StatusOK && !slices.Contains(f.or, a.status) {
 			t.Errorf("%s, after all that and a new start: %v", m, a)
 		}
 	}

@@ -1,0 +1,200 @@
+package events
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"taskcluster/internal/api"
+	"taskcluster/internal/clock"
+	"taskcluster/internal/events"
+	"taskcluster/internal/tcerr"
+)
+
+// retryAfter is when a browser is told to reconnect, in milliseconds.
+const retryAfter = 1000
+
+// connect answers with Server-Sent Events
+// (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+func (s *Service) connect(c *api.Call) (any, error) {
+	text, _ := c.Query("bindings")
+	bindings, problem := parseBindings(text)
+	// What cannot be read names no exchange, and the stream only says so.
+	if err := c.Authorize(exchanges(bindings)); err != nil {
+		return nil, err
+	}
+	after, err := s.place(c, c.Request.Header.Get("Last-Event-ID"))
+	if err != nil {
+		return nil, err
+	}
+	if err := s.enter(); err != nil {
+		return nil, err
+	}
+	if c.Request.Method == http.MethodHead {
+		s.leave()
+	}
+	return api.Stream(func(w http.ResponseWriter, r *http.Request) {
+		defer s.leave()
+		out := newStream(w)
+		if problem != nil {
+			out.event("error", problem.Error())
+			return
+		}
+		out.serve(r.Context(), s, after, bindings, expiry(c))
+	}), nil
+}
+
+// expiry is when the caller's credentials end, and with them his stream.
+func expiry(c *api.Call) clock.Time {
+	if a := c.Auth(); a.Status == api.AuthSuccess {
+		return a.Expires
+	}
+	return 0
+}
+
+// place is where a stream begins: behind the position that the caller names,
+// or at the present.
+func (s *Service) place(c *api.Call, lastID string) (events.Position, error) {
+	text, given := c.Query("after")
+	if lastID != "" { // it is newer than the URL, which a browser repeats
+		text, given = lastID, true
+	}
+	if !given {
+		return s.hub.log.Head(), nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 {
+		return 0, tcerr.New(tcerr.InputError, "%q is not the position of a message: resume with the id of the last event that you got, or leave it out", text)
+	}
+	after := events.Position(n)
+	if after > s.hub.log.Head() { // another node may know more than this one yet
+		_, newest, err := s.hub.log.Extent(c.Context)
+		if err != nil {
+			return 0, err
+		}
+		if after > newest {
+			return 0, tcerr.New(tcerr.InputError, "there is no message at position %d yet: it is not of this deployment", after)
+		}
+	}
+	return after, nil
+}
+
+// enter counts a connection in, or refuses it.
+func (s *Service) enter() error {
+	if s.open.Add(1) > s.limit {
+		s.leave()
+		return tcerr.New(tcerr.TooManyRequests, "this server has %d subscribers, which is as many as it serves: try again later", s.limit)
+	}
+	return nil
+}
+
+func (s *Service) leave() { s.open.Add(-1) }
+
+// stream writes Server-Sent Events. After a failure it writes nothing.
+type stream struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	buf     []byte
+	err     error
+}
+
+func newStream(w http.ResponseWriter) *stream {
+	out := &stream{w: w, control: http.NewResponseController(w)}
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("X-Accel-Buffering", "no")             // nginx would keep events back
+	_ = out.control.SetReadDeadline(time.Time{}) // the server's limit for requests does not end streams
+	w.WriteHeader(http.StatusOK)
+	return out
+}
+
+// add appends an event; send must follow. id is left out when it is 0.
+func (out *stream) add(kind string, data []byte, id events.Position) {
+	out.buf = append(append(append(out.buf, "event: "...), kind...), "\ndata: "...)
+	out.buf = append(append(out.buf, data...), '\n')
+	if id != 0 {
+		out.buf = append(strconv.AppendInt(append(out.buf, "id: "...), int64(id), 10), '\n')
+	}
+	out.buf = append(out.buf, '\n')
+}
+
+func (out *stream) send() {
+	if out.err == nil {
+		_ = out.control.SetWriteDeadline(time.Now().Add(WriteTimeout))
+		_, out.err = out.w.Write(out.buf)
+	}
+	if out.err == nil {
+		out.err = out.control.Flush()
+	}
+	if out.buf = out.buf[:0]; cap(out.buf) > 16<<10 {
+		out.buf = nil // a parked stream shall not keep what a burst needed
+	}
+}
+
+func (out *stream) event(kind string, v any) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		out.err = err
+		return
+	}
+	out.add(kind, data, 0)
+	out.send()
+}
+
+// serve sends what a subscriber gets until somebody ends it.
+func (out *stream) serve(ctx context.Context, s *Service, after events.Position, bindings []events.Binding, until clock.Time) {
+	sub := s.hub.subscribe(after, bindings)
+	defer sub.close()
+	out.buf = fmt.Appendf(out.buf, "retry: %d\n\n", retryAfter)
+	out.add("ready", []byte("{}"), after)
+	out.send()
+	ping := time.NewTicker(s.ping)
+	defer ping.Stop()
+	for out.err == nil {
+		n, wait, err := sub.next(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				s.logger.Error("the event log cannot be read for a subscriber", "error", err)
+				out.event("error", "Unknown Internal Error")
+			}
+			return
+		}
+		if n.lost {
+			out.event("lost", map[string]string{"message": lostText})
+		}
+		if len(n.messages) > 0 {
+			for _, m := range n.messages {
+				out.add("message", m.body, m.position)
+			}
+			out.send()
+		}
+		if !wait {
+			select {
+			case <-s.stopping:
+				return
+			default:
+				continue
+			}
+		}
+		select {
+		case <-sub.wake:
+		case <-ping.C:
+			if until != 0 && until < s.clock.Now() {
+				out.event("error", expiredText)
+				return
+			}
+			out.event("ping", map[string]string{"time": s.clock.Now().String()})
+		case <-s.stopping:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+const expiredText = "The credentials have expired: connect with new ones"
+
+const lostText = "Messages that were published before those that follow are no longer in the log"

@@ -1,0 +1,128 @@
+package events
+
+import (
+	"context"
+	"errors"
+
+	"taskcluster/internal/events"
+)
+
+// subscriber is one connection as the hub sees it: live, with a queue that the
+// hub fills, or behind, reading the log by himself.
+type subscriber struct {
+	hub  *hub
+	wake chan struct{} // holds a token when there is something to take
+
+	// By the hub's mutex; bindings change only while it is held.
+	bindings []events.Binding
+	live     bool
+	queue    []*message
+	size     int // bytes in queue
+
+	at events.Position // he got, or need not get, everything up to here; by his own goroutine, or while not live
+}
+
+// subscribe makes a subscriber who gets what follows a position. close must be
+// called in the end.
+func (h *hub) subscribe(after events.Position, bindings []events.Binding) *subscriber {
+	return &subscriber{hub: h, wake: make(chan struct{}, 1), bindings: bindings, at: after}
+}
+
+func (s *subscriber) close() {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	s.hub.leave(s)
+}
+
+var errTooMany = errors.New("too many bindings")
+
+// bind adds a binding, from the present on.
+func (s *subscriber) bind(b events.Binding) error {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	if len(s.bindings) >= MaxBindings {
+		return errTooMany
+	}
+	s.bindings = append(s.bindings[:len(s.bindings):len(s.bindings)], b)
+	if s.live {
+		s.hub.index(s)
+	}
+	return nil
+}
+
+// wants tells whether one of the bindings fits. The hub's mutex is held.
+func (s *subscriber) wants(e *events.Event) bool { return events.Matches(s.bindings, e) }
+
+// push queues a message. One who has too many to take is live no more. The
+// hub's mutex is held.
+func (s *subscriber) push(m *message) {
+	if len(s.queue) >= MaxQueue || s.size+len(m.body) > MaxQueueBytes && len(s.queue) > 0 {
+		s.hub.leave(s)
+	} else {
+		s.queue = append(s.queue, m)
+		s.size += len(m.body)
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take empties the queue.
+func (s *subscriber) take() (messages []*message, live bool) {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	messages, live = s.queue, s.live
+	s.queue, s.size = nil, 0
+	if n := len(messages); n > 0 {
+		s.at = messages[n-1].position
+	}
+	return messages, live
+}
+
+// news is what a subscriber gets next.
+type news struct {
+	messages []*message
+	lost     bool // what was published before the first of them may be gone
+}
+
+// next returns what there is to send. It has nothing when the subscriber is
+// live and must wait for wake.
+func (s *subscriber) next(ctx context.Context) (n news, wait bool, err error) {
+	messages, live := s.take()
+	if len(messages) > 0 || live {
+		return news{messages: messages}, live && len(messages) == 0, nil
+	}
+	if err := s.hub.reading.Acquire(ctx, 1); err != nil {
+		return news{}, false, err
+	}
+	defer s.hub.reading.Release(1)
+	behind, err := s.hub.log.Read(ctx, s.at, portion)
+	if err != nil {
+		return news{}, false, err
+	}
+	// Asked for after reading, because the log is trimmed at its beginning.
+	complete, _, err := s.hub.log.Extent(ctx)
+	if err != nil {
+		return news{}, false, err
+	}
+	gap := s.at < complete
+	if len(behind) == 0 {
+		if gap { // all of it
+			s.at = s.hub.log.Head()
+			return news{lost: true}, false, nil
+		}
+		return news{}, s.hub.join(s), nil
+	}
+	s.hub.mu.Lock()
+	bindings := s.bindings
+	s.hub.mu.Unlock()
+	n.lost = gap
+	for i := range behind {
+		if events.Matches(bindings, &behind[i].Event) {
+			n.messages = append(n.messages, render(&behind[i]))
+		}
+	}
+	s.at = behind[len(behind)-1].Position
+	return n, false, nil
+}
