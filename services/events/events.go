@@ -11,7 +11,7 @@
 //     behind it, on any node, as long as the log has kept what follows. When it
 //     may not have, he is told so.
 //   - One who reads slowly costs a bounded amount of memory: beyond MaxQueue
-//     messages he is served from the log, at his own pace. One who does not read
+//     messages he is told, and served from the log, at his own pace. One who does not read
 //     at all is cut off after WriteTimeout, and can resume.
 //   - A parked subscriber costs no query and no timer of his own but the ping.
 //
@@ -24,6 +24,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -137,6 +138,7 @@ func (s *Service) methods() []api.Method {
 		{Name: "bindings", Pattern: api.Check("it must not be empty", func(s string) bool { return s != "" })},
 		{Name: "after", Pattern: api.Regexp(`^[0-9]{1,18}$`)},
 	}
+	follow := append(slices.Clone(query), api.QueryParam{Name: "follow", Pattern: api.Regexp(`^(true|false)$`)})
 	return []api.Method{
 		{
 			Name: "connect", Method: http.MethodGet, Route: "/connect/", Category: "Events", Stability: api.Experimental,
@@ -145,10 +147,12 @@ func (s *Service) methods() []api.Method {
 				"`{\"bindings\": [{\"exchange\": …, \"routingKeyPattern\": …}, …]}`.\n\n" +
 				"The first event is `ready`. A `message` has the published `payload`, `exchange`, `routingKey`, `routes` (of the task's " +
 				"routes) and `position`, which is also the event's id: a browser that reconnects sends it as `Last-Event-ID`, a script may " +
-				"give it as `after`, and either gets what followed. `lost` tells that some of that may be gone, `ping` comes every " +
-				"20 seconds, `error` before the stream ends for a reason.\n\n" +
+				"give it as `after`, and either gets what followed. `lost` tells that some of that may be gone, `slow` that you " +
+				"read more slowly than messages come, `ping` comes every 20 seconds, `error` before the stream ends for a reason. " +
+				"With `follow` being `false` the stream ends when all that was published was sent. Any stream ends within " +
+				"an hour and twenty seconds, or when the server stops: reconnect with the last id.\n\n" +
 				"Needs `events:listen:<exchange>` for each exchange. A browser gives credentials as a bewit in the URL.",
-			Query: query, Output: api.Blob, Scopes: listen, Handle: s.connect,
+			Query: follow, Output: api.Blob, Scopes: listen, Handle: s.connect,
 		},
 		{
 			Name: "socket", Method: http.MethodGet, Route: "/socket", Category: "Events", Stability: api.Experimental,

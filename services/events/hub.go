@@ -62,13 +62,13 @@ type hub struct {
 
 	mu    sync.Mutex
 	at    events.Position // everything up to here was handed out
-	live  map[string]map[*subscriber]bool
+	live  map[bucket]map[*subscriber]bool
 	count int           // of the live ones
 	woken chan struct{} // holds a token when the first one came
 }
 
 func newHub(l *events.Log) *hub {
-	return &hub{log: l, reading: semaphore.NewWeighted(readers), live: map[string]map[*subscriber]bool{}, woken: make(chan struct{}, 1)}
+	return &hub{log: l, reading: semaphore.NewWeighted(readers), live: map[bucket]map[*subscriber]bool{}, woken: make(chan struct{}, 1)}
 }
 
 // join makes a subscriber live, unless he is behind.
@@ -93,13 +93,40 @@ func (h *hub) join(s *subscriber) bool {
 
 func (h *hub) index(s *subscriber) {
 	for _, b := range s.bindings {
-		subscribers := h.live[b.Exchange]
+		in := bucketOf(b)
+		subscribers := h.live[in]
 		if subscribers == nil {
 			subscribers = map[*subscriber]bool{}
-			h.live[b.Exchange] = subscribers
+			h.live[in] = subscribers
 		}
 		subscribers[s] = true
 	}
+}
+
+// bucket is where subscribers are found who may want a message: by its exchange
+// and the first two words of its key, or, when their pattern does not begin with
+// two words, by the exchange alone. So a message about one task does not meet
+// everybody who follows some other task.
+type bucket struct{ exchange, start string }
+
+func bucketOf(b events.Binding) bucket {
+	start := firstWords(b.Pattern)
+	if strings.ContainsAny(start, "*#") {
+		start = ""
+	}
+	return bucket{b.Exchange, start}
+}
+
+// firstWords are the first two words of a key, or nothing if it has one.
+func firstWords(key string) string {
+	first := strings.IndexByte(key, '.')
+	if first < 0 {
+		return ""
+	}
+	if second := strings.IndexByte(key[first+1:], '.'); second >= 0 {
+		return key[:first+1+second]
+	}
+	return key
 }
 
 // leave is called with h.mu held.
@@ -110,9 +137,10 @@ func (h *hub) leave(s *subscriber) {
 	s.live = false
 	h.count--
 	for _, b := range s.bindings {
-		delete(h.live[b.Exchange], s)
-		if len(h.live[b.Exchange]) == 0 {
-			delete(h.live, b.Exchange)
+		in := bucketOf(b)
+		delete(h.live[in], s)
+		if len(h.live[in]) == 0 {
+			delete(h.live, in)
 		}
 	}
 }
@@ -167,12 +195,21 @@ func (h *hub) handOut(from events.Position, messages []events.Message) {
 	for i := range messages {
 		m := &messages[i]
 		var shown *message
-		for s := range h.live[m.Exchange] {
-			if m.Position > s.at && s.wants(&m.Event) {
-				if shown == nil {
-					shown = render(m)
+		give := func(start string) {
+			for s := range h.live[bucket{m.Exchange, start}] {
+				if m.Position > s.at && m.Position > s.pushed && s.wants(&m.Event) {
+					if shown == nil {
+						shown = render(m)
+					}
+					s.pushed = m.Position
+					s.push(shown)
 				}
-				s.push(shown)
+			}
+		}
+		give("")
+		for _, key := range append([]string{m.Key}, m.CC...) {
+			if start := firstWords(key); start != "" {
+				give(start)
 			}
 		}
 		h.at = m.Position

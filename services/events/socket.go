@@ -112,7 +112,7 @@ func (k *socket) serve(ctx context.Context, after events.Position) {
 		k.requests(ctx)
 	}()
 	over := make(chan func(), 1)
-	go func() { over <- k.pings(ctx, expiry(k.call)) }()
+	go func() { over <- k.pings(ctx, k.service.until(k.call)) }()
 	for {
 		n, wait, err := k.sub.next(ctx)
 		if err != nil {
@@ -124,6 +124,9 @@ func (k *socket) serve(ctx context.Context, after events.Position) {
 			return
 		}
 		if n.lost && k.send(ctx, "lost", "", map[string]any{"message": lostText}) != nil {
+			return
+		}
+		if n.slow && k.send(ctx, "slow", "", map[string]any{"message": slowText}) != nil {
 			return
 		}
 		for _, m := range n.messages {
@@ -155,7 +158,7 @@ func (k *socket) serve(ctx context.Context, after events.Position) {
 }
 
 // pings returns how the socket is to be ended, when the other side has not
-// answered for too long or its credentials have expired.
+// answered for too long or its time is over.
 func (k *socket) pings(ctx context.Context, until clock.Time) (end func()) {
 	tick := time.NewTicker(k.service.socketPing)
 	defer tick.Stop()
@@ -165,10 +168,9 @@ func (k *socket) pings(ctx context.Context, until clock.Time) (end func()) {
 		case <-ctx.Done():
 			return func() {}
 		}
-		if until != 0 && until < k.service.clock.Now() {
+		if until < k.service.clock.Now() {
 			return func() {
-				_ = k.fail(ctx, "", expiredText, map[string]any{})
-				_ = k.conn.Close(websocket.StatusPolicyViolation, "the credentials have expired")
+				_ = k.conn.Close(websocket.StatusGoingAway, "connect again, so that your scopes are looked at anew")
 			}
 		}
 		waiting, cancel := context.WithTimeout(ctx, k.service.socketPing)

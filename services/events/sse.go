@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"time"
@@ -14,8 +15,13 @@ import (
 	"taskcluster/internal/tcerr"
 )
 
-// retryAfter is when a browser is told to reconnect, in milliseconds.
-const retryAfter = 1000
+// maxLife is how long a stream lasts at most: whoever comes back is looked at
+// anew, and may have other scopes by then.
+const maxLife = time.Hour
+
+// retryAfter is when a browser is told to reconnect, in milliseconds: not all at
+// the same time.
+func retryAfter() int { return 500 + rand.IntN(2500) }
 
 // connect answers with Server-Sent Events
 // (https://html.spec.whatwg.org/multipage/server-sent-events.html).
@@ -26,7 +32,11 @@ func (s *Service) connect(c *api.Call) (any, error) {
 	if err := c.Authorize(exchanges(bindings)); err != nil {
 		return nil, err
 	}
-	after, err := s.place(c, c.Request.Header.Get("Last-Event-ID"))
+	lastID := c.Request.Header.Get("Last-Event-ID")
+	if lastID == noReturn {
+		return nil, nil // 204, upon which a browser does not come back
+	}
+	after, err := s.place(c, lastID)
 	if err != nil {
 		return nil, err
 	}
@@ -36,23 +46,28 @@ func (s *Service) connect(c *api.Call) (any, error) {
 	if c.Request.Method == http.MethodHead {
 		s.leave()
 	}
+	follow, _ := c.Query("follow")
 	return api.Stream(func(w http.ResponseWriter, r *http.Request) {
 		defer s.leave()
 		out := newStream(w)
 		if problem != nil {
-			out.event("error", problem.Error())
+			out.fail(problem.Error())
 			return
 		}
-		out.serve(r.Context(), s, after, bindings, expiry(c))
+		out.serve(r.Context(), s, after, bindings, s.until(c), follow != "false")
 	}), nil
 }
 
-// expiry is when the caller's credentials end, and with them his stream.
-func expiry(c *api.Call) clock.Time {
-	if a := c.Auth(); a.Status == api.AuthSuccess {
-		return a.Expires
+// noReturn is the id of an event after which a stream ends for good.
+const noReturn = "-"
+
+// until is when a stream ends: with the caller's credentials, and after maxLife.
+func (s *Service) until(c *api.Call) clock.Time {
+	end := s.clock.Now().Add(maxLife)
+	if a := c.Auth(); a.Status == api.AuthSuccess && a.Expires != 0 {
+		end = min(end, a.Expires)
 	}
-	return 0
+	return end
 }
 
 // place is where a stream begins: behind the position that the caller names,
@@ -144,11 +159,19 @@ func (out *stream) event(kind string, v any) {
 	out.send()
 }
 
-// serve sends what a subscriber gets until somebody ends it.
-func (out *stream) serve(ctx context.Context, s *Service, after events.Position, bindings []events.Binding, until clock.Time) {
+// fail ends the stream for a reason that another try would meet again.
+func (out *stream) fail(why string) {
+	data, _ := json.Marshal(why) // a string always does
+	out.buf = append(append(append(out.buf, "event: error\ndata: "...), data...), "\nid: "+noReturn+"\n\n"...)
+	out.send()
+}
+
+// serve sends what a subscriber gets until somebody ends it, or, if he does not
+// follow, until there is nothing more.
+func (out *stream) serve(ctx context.Context, s *Service, after events.Position, bindings []events.Binding, until clock.Time, follow bool) {
 	sub := s.hub.subscribe(after, bindings)
 	defer sub.close()
-	out.buf = fmt.Appendf(out.buf, "retry: %d\n\n", retryAfter)
+	out.buf = fmt.Appendf(out.buf, "retry: %d\n\n", retryAfter())
 	out.add("ready", []byte("{}"), after)
 	out.send()
 	ping := time.NewTicker(s.ping)
@@ -171,6 +194,12 @@ func (out *stream) serve(ctx context.Context, s *Service, after events.Position,
 			}
 			out.send()
 		}
+		if n.slow {
+			out.event("slow", map[string]string{"message": slowText})
+		}
+		if wait && !follow {
+			return
+		}
 		if !wait {
 			select {
 			case <-s.stopping:
@@ -182,11 +211,13 @@ func (out *stream) serve(ctx context.Context, s *Service, after events.Position,
 		select {
 		case <-sub.wake:
 		case <-ping.C:
-			if until != 0 && until < s.clock.Now() {
-				out.event("error", expiredText)
+			if until < s.clock.Now() {
 				return
 			}
-			out.event("ping", map[string]string{"time": s.clock.Now().String()})
+			// With its id a quiet subscriber need not look through all of the log later.
+			data, _ := json.Marshal(map[string]string{"time": s.clock.Now().String()})
+			out.add("ping", data, sub.place())
+			out.send()
 		case <-s.stopping:
 			return
 		case <-ctx.Done():
@@ -195,6 +226,7 @@ func (out *stream) serve(ctx context.Context, s *Service, after events.Position,
 	}
 }
 
-const expiredText = "The credentials have expired: connect with new ones"
-
-const lostText = "Messages that were published before those that follow are no longer in the log"
+const (
+	lostText = "Messages that were published before those that follow are no longer in the log"
+	slowText = "You read more slowly than messages are published: what follows comes from the log"
+)

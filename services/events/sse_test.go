@@ -66,7 +66,10 @@ func TestStreamsResume(t *testing.T) {
 	if got := s.text() + s.text(); got != "a 5a 6" {
 		t.Fatalf("got %q", got)
 	}
-	for _, id := range []string{"-", "x", "-1", "999999999999999"} {
+	if s := d.listen(query("a", "#"), "-"); s.answer.StatusCode != 204 {
+		t.Errorf("Last-Event-ID -: %s", s.answer.Status)
+	}
+	for _, id := range []string{"x", "-1", "999999999999999"} {
 		if s := d.listen(query("a", "#"), id); s.answer.StatusCode != 400 {
 			t.Errorf("Last-Event-ID %q: %s", id, s.answer.Status)
 		}
@@ -109,8 +112,8 @@ func TestBadBindingsAreToldInTheStream(t *testing.T) {
 		`{"bindings":[{"exchange":"a","routingKeyPattern":"` + strings.Repeat("é", 256) + `"}]}`: "routingKeyPattern is limited to 255 characters",
 	} {
 		s := d.listen("bindings="+url.QueryEscape(text), "")
-		if got := s.want("error").data; got != fmt.Sprintf("%q", want) {
-			t.Errorf("%s: got %s", text, got)
+		if e := s.want("error"); e.data != fmt.Sprintf("%q", want) || e.id != "-" {
+			t.Errorf("%s: got %+v", text, e)
 		}
 		if e := s.next(); e.kind != "" {
 			t.Errorf("%s: after the error comes %+v", text, e)
@@ -135,6 +138,19 @@ func TestEachExchangeNeedsItsScope(t *testing.T) {
 		if s := d.listen(q+"&bewit="+url.QueryEscape(scope), ""); s.answer.StatusCode != want {
 			t.Errorf("with %q: %s, want %d", scope, s.answer.Status, want)
 		}
+	}
+}
+
+func TestStreamEndsWhenAllIsSent(t *testing.T) {
+	d := deploy(t)
+	d.publish("a 1", "b 1", "a 2")
+	s := d.listen(query("a", "#")+"&after=0&follow=false", "")
+	s.want("ready")
+	if got := s.text() + s.text(); got != "a 1a 2" {
+		t.Fatal(got)
+	}
+	if e := s.next(); e.kind != "" {
+		t.Fatalf("got %+v", e)
 	}
 }
 
@@ -163,10 +179,13 @@ func TestStreamsOutliveTheLimitForRequests(t *testing.T) {
 	for range 6 { // longer than the server's ReadTimeout
 		s.want("ping")
 	}
-	d.publish("a 1")
+	d.publish("b 1", "a 1", "b 2")
 	if got := s.text(); got != "a 1" {
 		t.Fatal(got)
 	}
+	// A ping says how far the log was looked through, so that one who comes
+	// back need not look again.
+	until(t, "a ping has the position of the last message", func() bool { return s.want("ping").id == fmt.Sprint(int64(d.log.Head())) })
 }
 
 func TestDrainEndsStreams(t *testing.T) {
@@ -211,6 +230,9 @@ func TestSlowSubscribersCatchUpFromTheLog(t *testing.T) {
 	d.service.hub.mu.Unlock()
 	for i := 0; i < rounds*each; {
 		n, _, err := sub.next(t.Context())
+		if i == 0 && !n.slow {
+			t.Error("he was not told that he is slow")
+		}
 		if err != nil || n.lost {
 			t.Fatal(n.lost, err)
 		}

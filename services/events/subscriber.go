@@ -17,7 +17,9 @@ type subscriber struct {
 	bindings []events.Binding
 	live     bool
 	queue    []*message
-	size     int // bytes in queue
+	size     int             // bytes in queue
+	pushed   events.Position // the last one that was handed to him
+	slow     bool            // he had too many to take since he was last told
 
 	at events.Position // he got, or need not get, everything up to here; by his own goroutine, or while not live
 }
@@ -58,6 +60,7 @@ func (s *subscriber) wants(e *events.Event) bool { return events.Matches(s.bindi
 func (s *subscriber) push(m *message) {
 	if len(s.queue) >= MaxQueue || s.size+len(m.body) > MaxQueueBytes && len(s.queue) > 0 {
 		s.hub.leave(s)
+		s.slow = true
 	} else {
 		s.queue = append(s.queue, m)
 		s.size += len(m.body)
@@ -69,29 +72,40 @@ func (s *subscriber) push(m *message) {
 }
 
 // take empties the queue.
-func (s *subscriber) take() (messages []*message, live bool) {
+func (s *subscriber) take() (messages []*message, live, slow bool) {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
-	messages, live = s.queue, s.live
-	s.queue, s.size = nil, 0
+	messages, live, slow = s.queue, s.live, s.slow
+	s.queue, s.size, s.slow = nil, 0, false
 	if n := len(messages); n > 0 {
 		s.at = messages[n-1].position
 	}
-	return messages, live
+	return messages, live, slow
 }
 
 // news is what a subscriber gets next.
 type news struct {
 	messages []*message
 	lost     bool // what was published before the first of them may be gone
+	slow     bool // more waited for him than is kept in memory
+}
+
+// place is up to where he got everything that there was.
+func (s *subscriber) place() events.Position {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	if s.live && len(s.queue) == 0 {
+		return max(s.at, s.hub.at)
+	}
+	return s.at
 }
 
 // next returns what there is to send. It has nothing when the subscriber is
 // live and must wait for wake.
 func (s *subscriber) next(ctx context.Context) (n news, wait bool, err error) {
-	messages, live := s.take()
+	messages, live, slow := s.take()
 	if len(messages) > 0 || live {
-		return news{messages: messages}, live && len(messages) == 0, nil
+		return news{messages: messages, slow: slow}, live && len(messages) == 0, nil
 	}
 	if err := s.hub.reading.Acquire(ctx, 1); err != nil {
 		return news{}, false, err
