@@ -31,6 +31,7 @@ type Options struct {
 	Clients     int           // parallel connections; 32 when zero
 	Duration    time.Duration // of each part; 5 s when zero
 	Parked      int           // parked workers of the idle part; 1,000 when zero
+	Subscribers int           // parked subscribers of the parts sse and websocket; 10,000 when zero
 	Depth       int           // pending tasks of the depth part; 100,000 when zero
 	Artifact    int64         // bytes of the artifact that is uploaded and downloaded; 256 MiB when zero
 	Progress    func(string)  // told what is measured now; may be nil
@@ -58,6 +59,7 @@ func (o *Options) defaults() error {
 	set(&o.Parked, 1000)
 	set(&o.Nodes, 1)
 	set(&o.Depth, 100_000)
+	set(&o.Subscribers, 10_000)
 	if o.Duration == 0 {
 		o.Duration = 5 * time.Second
 	}
@@ -133,6 +135,14 @@ var parts = []part{
 	}},
 	{"artifact", "artifact upload and download", func(b *bench, ctx context.Context, r *Report) (err error) {
 		r.Artifact, err = b.artifact(ctx)
+		return err
+	}},
+	{"sse", "subscribers by Server-Sent Events", func(b *bench, ctx context.Context, r *Report) (err error) {
+		r.SSE, err = b.subscribers(ctx, "/api/events/v1/connect/", "event: ready")
+		return err
+	}},
+	{"websocket", "subscribers by WebSocket", func(b *bench, ctx context.Context, r *Report) (err error) {
+		r.WebSocket, err = b.subscribers(ctx, "/api/events/v1/socket", `"event":"ready"`)
 		return err
 	}},
 	{"depth", "claims from a long queue", func(b *bench, ctx context.Context, r *Report) (err error) {

@@ -19,6 +19,19 @@ type Report struct {
 	Group       *Group      `json:"listTaskGroup,omitempty"`
 	Artifact    *Artifact   `json:"artifact,omitempty"`
 	Depth       *Depth      `json:"claimWork1AtDepth,omitempty"`
+
+	SSE       *Subscribers `json:"serverSentEvents,omitempty"`
+	WebSocket *Subscribers `json:"webSocket,omitempty"`
+}
+
+// Subscribers is what those who follow events in one way cost.
+type Subscribers struct {
+	Subscribers int   `json:"subscribers"`             // parked, each with a binding of his own
+	Memory      int64 `json:"serverMemoryBytes"`       // resident, with all of them parked
+	Growth      int64 `json:"serverMemoryGrowthBytes"` // since before they came
+	// Heard is the time from before a task is created until the last of 100
+	// listeners, beside those who are parked, was told.
+	Heard Latency `json:"createdToHeardBy100Milliseconds"`
 }
 
 // Latency is how long calls took, in milliseconds.

@@ -18,6 +18,7 @@ type benchCommand struct {
 	Dir         string   `placeholder:"DIR" help:"With --self: where its data goes for the time being (default: the system's directory for temporary files)."`
 	Clients     int      `default:"32" placeholder:"N" help:"Parallel connections (default: ${default})."`
 	Parked      int      `default:"1000" placeholder:"N" help:"Workers that wait for tasks in the last part (default: ${default})."`
+	Subscribers int      `default:"10000" placeholder:"N" help:"Connections in the parts sse and websocket, as far as open files allow (default: ${default})."`
 	Depth       int      `default:"100000" placeholder:"N" help:"Tasks that wait in the part about long queues (default: ${default})."`
 	Artifact    int64    `default:"268435456" placeholder:"BYTES" help:"Size of the artifact that is uploaded and downloaded (default: ${default})."`
 	Only        []string `placeholder:"PARTS" help:"Measure these parts only, separated by commas."`
@@ -43,8 +44,8 @@ does the database, if it runs here: give it durable settings (fsync=on).
 
 // Run measures and prints the report.
 func (c *benchCommand) Run(s *session) error {
-	if c.Clients < 1 || c.Parked < 1 || c.Depth < 1 || c.Artifact < 1 || c.Runs < 1 || c.Duration < span(time.Second) {
-		return usageError("--clients, --parked, --depth, --artifact and --runs must be at least 1, --duration at least 1s")
+	if c.Clients < 1 || c.Parked < 1 || c.Depth < 1 || c.Subscribers < 1 || c.Artifact < 1 || c.Runs < 1 || c.Duration < span(time.Second) {
+		return usageError("--clients, --parked, --depth, --subscribers, --artifact and --runs must be at least 1, --duration at least 1s")
 	}
 	if c.PostgresURL != "" && !c.Self || c.Nodes < 1 || c.Nodes > 1 && c.PostgresURL == "" {
 		return usageError("--postgres-url needs --self, --nodes at least 1 and --postgres-url")
@@ -59,7 +60,7 @@ func (c *benchCommand) Run(s *session) error {
 	}
 	o := bench.Options{
 		Clients: c.Clients, Parked: c.Parked, Duration: time.Duration(c.Duration),
-		Depth: c.Depth, Artifact: c.Artifact, Only: c.Only, PostgresURL: c.PostgresURL, Nodes: c.Nodes,
+		Subscribers: c.Subscribers, Depth: c.Depth, Artifact: c.Artifact, Only: c.Only, PostgresURL: c.PostgresURL, Nodes: c.Nodes,
 		Progress: func(part string) { fmt.Fprintf(s.stderr, "measuring %s …\n", part) },
 	}
 	measure := func() (*bench.Report, error) { return bench.Run(s.ctx, o) }

@@ -11,7 +11,6 @@ import (
 	"github.com/coder/websocket"
 
 	"taskcluster/internal/api"
-	"taskcluster/internal/clock"
 	"taskcluster/internal/events"
 	"taskcluster/internal/slugid"
 	"taskcluster/internal/tcerr"
@@ -47,18 +46,22 @@ func (s *Service) socket(c *api.Call) (any, error) {
 		return nil, err
 	}
 	return api.Stream(func(w http.ResponseWriter, r *http.Request) {
-		defer s.leave()
 		// Any page may connect: credentials are in the URL, there are no cookies.
 		// Accept answers what is no good handshake.
 		conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
 		if err != nil {
+			s.leave()
 			return
 		}
-		defer conn.CloseNow()
-		conn.SetReadLimit(maxFrame)
-		k := &socket{service: s, call: c, conn: conn, sub: s.hub.subscribe(after, bindings)}
-		defer k.sub.close()
-		k.serve(context.WithoutCancel(r.Context()), after)
+		// It goes on without what the server kept for the request.
+		go func() {
+			defer s.leave()
+			defer conn.CloseNow()
+			conn.SetReadLimit(maxFrame)
+			k := &socket{service: s, call: c, conn: conn, sub: s.hub.subscribe(after, bindings)}
+			defer k.sub.close()
+			k.serve(context.Background(), after)
+		}()
 	}), nil
 }
 
@@ -111,8 +114,10 @@ func (k *socket) serve(ctx context.Context, after events.Position) {
 		defer cancel()
 		k.requests(ctx)
 	}()
-	over := make(chan func(), 1)
-	go func() { over <- k.pings(ctx, k.service.until(k.call)) }()
+	until := k.service.until(k.call)
+	tick := time.NewTicker(k.service.socketPing)
+	defer tick.Stop()
+	pongs, missing, pinging := make(chan bool, 1), 0, false
 	for {
 		n, wait, err := k.sub.next(ctx)
 		if err != nil {
@@ -148,43 +153,36 @@ func (k *socket) serve(ctx context.Context, after events.Position) {
 			return
 		case <-ctx.Done():
 			return
-		case end := <-over:
-			end()
-			return
+		case <-tick.C:
+			if until < k.service.clock.Now() {
+				_ = k.conn.Close(websocket.StatusGoingAway, "connect again, so that your scopes are looked at anew")
+				return
+			}
+			if pinging {
+				continue
+			}
+			pinging = true
+			go func() { pongs <- k.ping(ctx) }() // lives only while it waits
+		case pong := <-pongs:
+			if pinging, missing = false, missing+1; pong {
+				missing = 0
+			}
+			if missing == missingPongs {
+				_ = k.fail(ctx, "", "Closing due to missing pongs", map[string]any{"missingPongs": missingPongs})
+				_ = k.conn.Close(websocket.StatusPolicyViolation, "missing pongs")
+				return
+			}
 		case <-k.sub.wake:
 		case <-ready:
 		}
 	}
 }
 
-// pings returns how the socket is to be ended, when the other side has not
-// answered for too long or its time is over.
-func (k *socket) pings(ctx context.Context, until clock.Time) (end func()) {
-	tick := time.NewTicker(k.service.socketPing)
-	defer tick.Stop()
-	for missing := 0; missing < missingPongs; {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return func() {}
-		}
-		if until < k.service.clock.Now() {
-			return func() {
-				_ = k.conn.Close(websocket.StatusGoingAway, "connect again, so that your scopes are looked at anew")
-			}
-		}
-		waiting, cancel := context.WithTimeout(ctx, k.service.socketPing)
-		if k.conn.Ping(waiting) == nil {
-			missing = 0
-		} else {
-			missing++
-		}
-		cancel()
-	}
-	return func() {
-		_ = k.fail(ctx, "", "Closing due to missing pongs", map[string]any{"missingPongs": missingPongs})
-		_ = k.conn.Close(websocket.StatusPolicyViolation, "missing pongs")
-	}
+// ping tells whether the other side answers a ping before the next one is due.
+func (k *socket) ping(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, k.service.socketPing)
+	defer cancel()
+	return k.conn.Ping(ctx) == nil
 }
 
 // requests answers requests until the socket ends.

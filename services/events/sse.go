@@ -1,10 +1,12 @@
 package events
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"strconv"
 	"time"
@@ -47,14 +49,30 @@ func (s *Service) connect(c *api.Call) (any, error) {
 		s.leave()
 	}
 	follow, _ := c.Query("follow")
+	until := s.until(c)
 	return api.Stream(func(w http.ResponseWriter, r *http.Request) {
-		defer s.leave()
-		out := newStream(w)
-		if problem != nil {
-			out.fail(problem.Error())
+		out, err := newStream(w)
+		if err != nil { // the connection is gone already
+			s.leave()
 			return
 		}
-		out.serve(r.Context(), s, after, bindings, s.until(c), follow != "false")
+		// The stream goes on without what the server kept for the request.
+		go func() {
+			defer s.leave()
+			defer out.conn.Close()
+			if problem != nil {
+				out.fail(problem.Error())
+				return
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			go func() { // a subscriber has no more to say: what can be read is his end
+				defer cancel()
+				var one [1]byte
+				_, _ = out.conn.Read(one[:])
+			}()
+			out.serve(ctx, s, after, bindings, until, follow != "false")
+		}()
 	}), nil
 }
 
@@ -108,22 +126,29 @@ func (s *Service) enter() error {
 
 func (s *Service) leave() { s.open.Add(-1) }
 
-// stream writes Server-Sent Events. After a failure it writes nothing.
+// stream writes Server-Sent Events to a connection that it takes over, because
+// of the 37 KB that the server would keep for each. After a failure it writes
+// nothing.
 type stream struct {
-	w       http.ResponseWriter
-	control *http.ResponseController
-	buf     []byte
-	err     error
+	conn net.Conn
+	buf  []byte
+	err  error
 }
 
-func newStream(w http.ResponseWriter) *stream {
-	out := &stream{w: w, control: http.NewResponseController(w)}
+func newStream(w http.ResponseWriter) (*stream, error) {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
-	h.Set("X-Accel-Buffering", "no")             // nginx would keep events back
-	_ = out.control.SetReadDeadline(time.Time{}) // the server's limit for requests does not end streams
-	w.WriteHeader(http.StatusOK)
-	return out
+	h.Set("X-Accel-Buffering", "no") // nginx would keep events back
+	h.Set("Connection", "close")
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return nil, err
+	}
+	var head bytes.Buffer
+	head.WriteString("HTTP/1.1 200 OK\r\nDate: " + time.Now().UTC().Format(http.TimeFormat) + "\r\n")
+	_ = h.Write(&head) // memory takes it
+	head.WriteString("\r\n")
+	return &stream{conn: conn, buf: head.Bytes()}, nil
 }
 
 // add appends an event; send must follow. id is left out when it is 0.
@@ -138,13 +163,10 @@ func (out *stream) add(kind string, data []byte, id events.Position) {
 
 func (out *stream) send() {
 	if out.err == nil {
-		_ = out.control.SetWriteDeadline(time.Now().Add(WriteTimeout))
-		_, out.err = out.w.Write(out.buf)
+		_ = out.conn.SetWriteDeadline(time.Now().Add(WriteTimeout))
+		_, out.err = out.conn.Write(out.buf)
 	}
-	if out.err == nil {
-		out.err = out.control.Flush()
-	}
-	if out.buf = out.buf[:0]; cap(out.buf) > 16<<10 {
+	if out.buf = out.buf[:0]; cap(out.buf) > 512 {
 		out.buf = nil // a parked stream shall not keep what a burst needed
 	}
 }

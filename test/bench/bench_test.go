@@ -45,6 +45,10 @@ type report struct {
 		Bytes            int64
 		Upload, Download transfer
 	}
+	ServerSentEvents, WebSocket *struct {
+		Subscribers, ServerMemoryBytes  int
+		CreatedToHeardBy100Milliseconds latency
+	}
 	ClaimWork1AtDepth *struct {
 		PendingTasks             int
 		FillTasksPerSecond       float64
@@ -71,7 +75,7 @@ func run(t *testing.T, args ...string) report {
 
 func TestBench(t *testing.T) {
 	const size = 8 << 20
-	r := run(t, "--clients", "16", "--parked", "300", "--depth", "2000", "--artifact", strconv.Itoa(size))
+	r := run(t, "--clients", "16", "--parked", "300", "--depth", "2000", "--subscribers", "200", "--artifact", strconv.Itoa(size))
 	for _, part := range []struct {
 		name           string
 		got            *throughput
@@ -110,6 +114,12 @@ func TestBench(t *testing.T) {
 	// artifact is small here; bench says the same of a large one.)
 	if a := r.Artifact; a == nil || a.Bytes != size || a.Upload.Times < 1 || a.Download.Times < 1 || a.Upload.MBPerSecond <= 0 || a.Download.MBPerSecond <= 0 {
 		t.Errorf("artifact: %+v", a)
+	}
+	if s := r.ServerSentEvents; s == nil || s.Subscribers != 200 || s.ServerMemoryBytes <= 0 || s.CreatedToHeardBy100Milliseconds.P50 <= 0 {
+		t.Errorf("sse: %+v", s)
+	}
+	if s := r.WebSocket; s == nil || s.Subscribers != 200 || s.ServerMemoryBytes <= 0 || s.CreatedToHeardBy100Milliseconds.P50 <= 0 {
+		t.Errorf("websocket: %+v", s)
 	}
 	if d := r.ClaimWork1AtDepth; d == nil || d.PendingTasks != 2000 || d.FillTasksPerSecond <= 0 || d.RatioOfMedians <= 0 || d.ClaimMillisecondsAtDepth.P50 <= 0 {
 		t.Errorf("depth: %+v", d)
