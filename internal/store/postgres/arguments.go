@@ -89,6 +89,21 @@ var arrays = map[uint32]uint32{
 	pgtype.ByteaArrayOID: pgtype.ByteaOID,
 }
 
+// size is that of the elements of an array: each width-th value, with its length.
+func size(column []store.Value, width int) (n int) {
+	for i := 0; i < len(column); i += width {
+		switch v := &column[i]; v.Kind {
+		case store.Text:
+			n += 4 + len(v.Text)
+		case store.Bytes:
+			n += 4 + len(v.Blob)
+		default:
+			n += 4 + 16 // a number, or an id
+		}
+	}
+	return n
+}
+
 // encodeArrays makes an array of each column of args, which has the given
 // number of rows, one after the other; or takes the column's first value, where
 // no array is wanted.
@@ -107,7 +122,7 @@ func (a *arguments) encodeArrays(args []store.Value, rows int, types []uint32) (
 			continue
 		}
 		// One dimension, with NULLs, of this type; its length and its first index.
-		head := make([]byte, 0, 20+rows*12)
+		head := make([]byte, 0, 20+size(args[i:], len(types)))
 		for _, n := range []uint32{1, 1, elements[i], uint32(rows), 1} {
 			head = binary.BigEndian.AppendUint32(head, n)
 		}
