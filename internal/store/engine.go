@@ -76,6 +76,8 @@ type Pipeliner interface {
 	// number of changed rows. args has the rows one after the other. When
 	// q.IsEach, it runs once, each placeholder being the array of one column.
 	ExecMany(q *Stmt, rows int, args []Value) (int64, error)
+	// SendMany is ExecMany as Send is Exec.
+	SendMany(q *Stmt, rows int, args []Value) error
 	// QueryMany is ExecMany for a statement that answers with rows: a cursor
 	// over those of the first row of arguments, then those of the second, ….
 	QueryMany(q *Stmt, rows int, args []Value) (Cursor, error)

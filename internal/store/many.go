@@ -85,6 +85,23 @@ func (m *Many) Exec() (rowsAffected int64, err error) {
 	return rowsAffected, nil
 }
 
+// Send is Exec for whom the number of changed rows does not matter; see Tx.Send.
+func (m *Many) Send() error {
+	tx := m.tx
+	if tx.pipe == nil {
+		_, err := m.Exec()
+		return err
+	}
+	defer m.empty()
+	if ready, err := m.ready(); !ready {
+		return err
+	}
+	if err := tx.pipe.SendMany(m.q, m.rows, m.values); err != nil {
+		return tx.fail(m.q, err)
+	}
+	return nil
+}
+
 // Query is Exec for a statement that answers with rows: those of the first row
 // of arguments, then those of the second, and so on. In which order they come
 // from a statement made by Each, that statement says. Do not add rows before

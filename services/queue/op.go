@@ -90,8 +90,7 @@ func (c *collected) writeCountsSet(tx *store.Tx) error {
 			many.Add(n.queue, n.pending, n.running)
 		}
 	}
-	_, err := many.Exec()
-	return err
+	return many.Send()
 }
 
 // moved notes that a task went from one state to another: counters, the order

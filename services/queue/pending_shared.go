@@ -71,7 +71,7 @@ func (p *databaseRuns) follow(tx *store.Tx, c *collected) {
 			tx.Signal(pendingTopic, countDetail(queue, n))
 		}
 		for _, queue := range c.advance {
-			if _, err := tx.Exec(tableStmt.advance, queue); err != nil {
+			if err := tx.Send(tableStmt.advance, queue); err != nil {
 				return err
 			}
 		}
@@ -138,7 +138,7 @@ func (p *databaseRuns) claimBest(tx *store.Tx, items []*claimItem) error {
 			return err
 		}
 	}
-	if _, err := o.claimed.Exec(); err != nil {
+	if err := o.claimed.Send(); err != nil {
 		return err
 	}
 	record := tx.Many(setStmt.recordClaims)
@@ -158,7 +158,7 @@ func (p *databaseRuns) claimBest(tx *store.Tx, items []*claimItem) error {
 		}
 		item.audit(tx)
 	}
-	if _, err := record.Exec(); err != nil {
+	if err := record.Send(); err != nil {
 		return err
 	}
 	return o.finish()

@@ -117,7 +117,7 @@ func (p *databaseRuns) flush(tx *store.Tx, c *collected) error {
 		for _, row := range w.gone {
 			remove.Add(row)
 		}
-		if _, err := remove.Exec(); err != nil {
+		if err := remove.Send(); err != nil {
 			return err
 		}
 	}
@@ -192,8 +192,7 @@ func (w *tableChange) insert(tx *store.Tx) error {
 			}
 		}
 	}
-	_, err := insert.Exec()
-	return err
+	return insert.Send()
 }
 
 // stands notes that a run has come into the order.
@@ -210,8 +209,7 @@ func (w *tableChange) lower(tx *store.Tx) error {
 	for h, at := range w.lowest {
 		lower.Add(h.queue, h.rank, at.scheduled, at.row)
 	}
-	_, err := lower.Exec()
-	return err
+	return lower.Send()
 }
 
 // count changes the number of live runs of a key, and settles the classes that

@@ -110,8 +110,7 @@ func (s *Service) reclaimBatch(tx *store.Tx, items []*reclaimItem) error {
 		item.audit(tx)
 	}
 	if write != nil {
-		_, err := write.Exec()
-		return err
+		return write.Send()
 	}
 	return nil
 }

@@ -147,7 +147,7 @@ func (l loaded) get(_ *store.Tx, id slugid.ID) (*task, error) {
 // finishSet is finish with one statement for all groups.
 func (o *op) finishSet() error {
 	if o.ended != nil {
-		if _, err := o.ended.Exec(); err != nil {
+		if err := o.ended.Send(); err != nil {
 			return err
 		}
 	}
@@ -447,7 +447,7 @@ func (w *creationSet) insert() error {
 		}
 	}
 	for _, many := range []*store.Many{definitions, dependencies, required} {
-		if _, err := many.Exec(); err != nil {
+		if err := many.Send(); err != nil {
 			return err
 		}
 	}

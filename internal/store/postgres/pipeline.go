@@ -127,6 +127,11 @@ func (c *conn) ExecMany(q *store.Stmt, rows int, args []store.Value) (changed in
 	return changed, err
 }
 
+// SendMany implements store.Pipeliner.
+func (c *conn) SendMany(q *store.Stmt, rows int, args []store.Value) error {
+	return c.many(q, rows, args)
+}
+
 // QueryMany implements store.Pipeliner.
 func (c *conn) QueryMany(q *store.Stmt, rows int, args []store.Value) (store.Cursor, error) {
 	first := len(c.sent)
