@@ -252,7 +252,7 @@ func TestRollingRestart(t *testing.T) {
 	env := onPostgres(t, testenv.Postgres(t))
 	b := newBalancer(t)
 	env["TASKCLUSTER_ROOT_URL"] = b.url
-	env["TASKCLUSTER_DRAIN_DELAY"] = "2s" // a hundred times as long as the balancer needs
+	env["TASKCLUSTER_DRAIN_DELAY"] = "4s" // many times as long as the balancer needs
 	dirs := [2]string{t.TempDir(), t.TempDir()}
 	var nodes [2]*App
 	start := func(i int) {
