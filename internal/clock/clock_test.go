@@ -2,6 +2,7 @@ package clock
 
 import (
 	"encoding/json"
+	"sync"
 	"testing"
 	"time"
 )
@@ -114,5 +115,46 @@ func BenchmarkAppend(b *testing.B) {
 	at := Of(time.Now())
 	for b.Loop() {
 		buf = at.Append(buf[:0])
+	}
+}
+
+// What became due when the machine's clock was set is noticed.
+func TestClockIsSet(t *testing.T) {
+	var mu sync.Mutex
+	now := Time(0)
+	tell := func() Time {
+		mu.Lock()
+		defer mu.Unlock()
+		return now
+	}
+	set := func(to Time) {
+		mu.Lock()
+		defer mu.Unlock()
+		now = to
+	}
+	due, _ := after(tell().Add(time.Hour), tell, time.Millisecond)
+	gone, cancel := after(tell().Add(time.Hour), tell, time.Millisecond)
+	cancel()
+	set(tell().Add(30 * time.Minute))
+	select {
+	case <-due:
+		t.Fatal("early")
+	case <-time.After(20 * time.Millisecond):
+	}
+	set(tell().Add(30 * time.Minute))
+	<-due
+	select {
+	case <-gone:
+		t.Error("it was given up")
+	case <-time.After(20 * time.Millisecond):
+	}
+
+	set(Time(0).Add(time.Hour))
+	began := time.Now()
+	due, _ = after(tell().Add(30*time.Millisecond), tell, time.Hour)
+	set(0)
+	<-due
+	if waited := time.Since(began); waited < 30*time.Millisecond {
+		t.Errorf("early, after %v", waited)
 	}
 }

@@ -16,7 +16,10 @@ import (
 // which a worker keeps, resolves and fills its run until the claim expires.
 // They have the task's scopes too.
 func (s *Service) appendCredentials(b []byte, t *task, taskScopes []string) ([]byte, error) {
-	c, err := s.credentialsFor(t.id, &t.last, taskScopes, s.clock.Now())
+	// When the clock was set forward since the claim it may be over already. That
+	// must not keep the worker from learning what else it was given.
+	start := min(s.clock.Now(), t.last.takenUntil.Add(-time.Millisecond))
+	c, err := s.credentialsFor(t.id, &t.last, taskScopes, start)
 	if err != nil {
 		return nil, err
 	}
