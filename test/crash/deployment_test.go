@@ -51,14 +51,22 @@ type deployment struct {
 // same PostgreSQL; a single empty one stands for SQLite.
 func deploy(t *testing.T, binary string, urls ...string) *deployment {
 	t.Helper()
-	d := &deployment{t: t, binary: binary, urls: urls, ledger: workload.NewLedger(), history: workload.NewHistory(), nodes: make([]*harness.Server, len(urls))}
+	var dirs []string
+	for range urls {
+		dirs = append(dirs, t.TempDir())
+	}
+	return deployIn(t, binary, dirs, urls...)
+}
+
+// deployIn is deploy with given data directories.
+func deployIn(t *testing.T, binary string, dirs []string, urls ...string) *deployment {
+	t.Helper()
+	d := &deployment{t: t, binary: binary, dirs: dirs, urls: urls, ledger: workload.NewLedger(), history: workload.NewHistory(), nodes: make([]*harness.Server, len(urls))}
 	d.args = []string{"--log-level", "error", "--claim-timeout", claimTimeout.String()}
 	for i := range urls {
-		dir := t.TempDir()
 		if i > 0 {
-			harness.Join(t, d.dirs[0], dir)
+			harness.Join(t, dirs[0], dirs[i])
 		}
-		d.dirs = append(d.dirs, dir)
 		d.start(i)
 	}
 	d.load = workload.Start(d.ledger, "w", clients, d.up()...)

@@ -10,8 +10,12 @@ import (
 	"taskcluster/client/auth"
 )
 
+// Staleness is for how long a node may go by what another has changed: the time
+// in which it notices that it was not told.
+const Staleness = 15 * time.Second
+
 // administer makes, changes and deletes clients and roles. A new client's
-// token, and what a role adds, are good at every node at once.
+// token is good at every node at once.
 func (l *Load) administer(name string) {
 	for i := 0; l.ctx.Err() == nil; i++ {
 		l.pause()
@@ -71,11 +75,30 @@ func (l *Load) client(id string) {
 	}) != done {
 		return
 	}
-	var o outcome
-	if n := l.pick(); n != nil {
-		_, err := n.auth(client.Credentials{ClientID: id, AccessToken: token}).CurrentScopes(l.ctx)
-		if o = l.outcomeOf("currentScopes of a deleted client", err, 401); o == done {
-			l.ledger.with(func() { l.ledger.broken("client %s was deleted, and is let in by %s", id, n.RootURL) })
+	l.revoked(id, client.Credentials{ClientID: id, AccessToken: token})
+}
+
+// revoked sees that a deleted client is let in no more: at the node that deleted
+// it at once, at the others when they hear of it, and no later than Staleness.
+func (l *Load) revoked(id string, credentials client.Credentials) {
+	for began := time.Now(); ; l.pause() {
+		n := l.pick()
+		if n == nil {
+			return
+		}
+		_, err := n.auth(credentials).CurrentScopes(l.ctx)
+		o := l.outcomeOf("currentScopes of a deleted client", err, 401)
+		since := time.Since(began)
+		if o == done {
+			l.ledger.with(func() {
+				l.ledger.counts.Staleness = max(l.ledger.counts.Staleness, since)
+				if since > Staleness {
+					l.ledger.broken("client %s was deleted, and is let in by %s %v later", id, n.RootURL, since)
+				}
+			})
+		}
+		if o == refused || since > Staleness {
+			return
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"taskcluster/client/queue"
 )
@@ -39,11 +40,13 @@ type Ledger struct {
 type Counts struct {
 	Acknowledged, Refused, Unknown, Unavailable int // Unavailable: answered with 5xx
 	Tasks, Claims, Resolutions, Artifacts       int // acknowledged
+	// Staleness is how long after its deletion a client was let in last.
+	Staleness time.Duration
 }
 
 func (c Counts) String() string {
-	return fmt.Sprintf("%d tasks, %d claims, %d resolutions and %d artifacts acknowledged; %d calls in all, beside them %d refused, %d without an answer, %d answered with 5xx",
-		c.Tasks, c.Claims, c.Resolutions, c.Artifacts, c.Acknowledged, c.Refused, c.Unknown, c.Unavailable)
+	return fmt.Sprintf("%d tasks, %d claims, %d resolutions and %d artifacts acknowledged; %d calls in all, beside them %d refused, %d without an answer, %d answered with 5xx; deleted clients let in for at most %v",
+		c.Tasks, c.Claims, c.Resolutions, c.Artifacts, c.Acknowledged, c.Refused, c.Unknown, c.Unavailable, c.Staleness.Round(time.Millisecond))
 }
 
 type runKey struct {
