@@ -24,6 +24,7 @@ import (
 	"taskcluster/internal/clock"
 	"taskcluster/internal/config"
 	"taskcluster/internal/events"
+	"taskcluster/internal/events/amqp"
 	"taskcluster/internal/lifecycle"
 	"taskcluster/internal/obs"
 	"taskcluster/internal/schema"
@@ -53,6 +54,7 @@ type App struct {
 	listener net.Listener
 	store    *store.Store
 	events   *events.Log
+	relay    *amqp.Relay // nil without --amqp-url
 	auth     *auth.Service
 	queue    *queue.Service
 	object   *object.Service
@@ -151,7 +153,11 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 		return nil, err
 	}
 
-	services := a.served(a.auth.API(), a.queue.API(), a.object.API(), a.purge.API(), a.live.API())
+	services := []api.Service{a.auth.API(), a.queue.API(), a.object.API(), a.purge.API(), a.live.API()}
+	if err := a.newRelay(services); err != nil {
+		return nil, err
+	}
+	services = a.served(services...)
 	var sources []schema.Source
 	var names []string
 	for _, s := range services {
@@ -275,6 +281,12 @@ func (a *App) Start(ctx context.Context) error {
 		return err
 	}
 	a.loops.Go("events", a.events.Run)
+	if a.relay != nil {
+		if err := a.relay.Prepare(ctx); err != nil {
+			return err
+		}
+		a.loops.Go("amqp", a.relay.Run)
+	}
 	a.loops.Go("audit", func(ctx context.Context) error {
 		return a.store.RunLeased(ctx, "api/audit", func(ctx context.Context) error {
 			return api.TrimAudit(ctx, a.store, clock.Real{}, a.log)

@@ -58,6 +58,7 @@ type Settings struct {
 	ObjectMap       *string        `name:"object-backend-map" placeholder:"JSON" help:"Which objects belong to which backend, as JSON; see docs/artifacts.md (default: all to the artifact store)."`
 	ObjectCDN       *string        `name:"object-middleware" placeholder:"JSON" help:"What answers downloads of objects in place of their backend, as JSON; see docs/artifacts.md."`
 	EventRetention  *time.Duration `name:"event-retention" fallback:"24h" placeholder:"DURATION" help:"How long published events are kept for those who read them later."`
+	AMQPURL         *Secret        `name:"amqp-url" secret:"true" placeholder:"URL" help:"RabbitMQ to mirror all events to, amqps://user:password@host/vhost; see docs/events.md. file:PATH and env:NAME are read from there."`
 	Websocktunnel   *Secret        `name:"websocktunnel-secret" secret:"true" placeholder:"SECRET" help:"Secret shared with the websocktunnel service. file:PATH and env:NAME are read from there, here and in what follows."`
 	AWSBuckets      *Secret        `name:"aws-credentials-allowed-buckets" secret:"true" placeholder:"JSON" help:"IAM users and the S3 buckets of which they hand on access; see docs/credentials.md."`
 	AzureAccounts   *Secret        `name:"azure-accounts" secret:"true" placeholder:"JSON" help:"Azure storage accounts and their keys; see docs/credentials.md."`

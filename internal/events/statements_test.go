@@ -10,5 +10,5 @@ import (
 
 func TestStatements(t *testing.T) {
 	storetest.PrepareAll(t, []store.Migrations{Migrations}, slices.Concat(
-		store.Statements(logStmt), store.Statements(cursorStmt), store.Statements(deadStmt), store.Statements(trimStmt)))
+		store.Statements(logStmt), store.Statements(cursorStmt), store.Statements(deadStmt), store.Statements(trimStmt), store.Statements(portionStmt)))
 }

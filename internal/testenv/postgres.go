@@ -11,7 +11,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -72,7 +71,7 @@ func StartPostgres() (_ *PostgresServer, err error) {
 			err = errors.Join(err, s.Stop())
 		}
 	}()
-	if s.attr, err = unprivileged(s.dir); err != nil {
+	if s.attr, err = asUser("postgres", s.dir); err != nil {
 		return nil, err
 	}
 	initdb := exec.Command(filepath.Join(s.bin, "initdb"), "-D", s.data(), "-U", "test", "-A", "trust", "-E", "UTF8",
@@ -190,30 +189,6 @@ func postgresBin() (string, error) {
 	}
 	slices.SortFunc(found, func(a, b string) int { return version(b) - version(a) })
 	return filepath.Dir(found[0]), nil
-}
-
-// unprivileged gives dir to the user postgres when this process is root's,
-// because PostgreSQL refuses to run as root.
-func unprivileged(dir string) (*syscall.SysProcAttr, error) {
-	if os.Geteuid() != 0 {
-		return nil, nil
-	}
-	u, err := user.Lookup("postgres")
-	if err != nil {
-		return nil, fmt.Errorf("PostgreSQL does not run as root, and there is no user postgres to run it as: %w", err)
-	}
-	uid, err := strconv.Atoi(u.Uid)
-	if err != nil {
-		return nil, err
-	}
-	gid, err := strconv.Atoi(u.Gid)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chown(dir, uid, gid); err != nil {
-		return nil, err
-	}
-	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, nil
 }
 
 func freePort() (int, error) {
