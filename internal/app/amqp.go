@@ -11,6 +11,21 @@ import (
 // newRelay makes the mirror of the event log in RabbitMQ, if one is set. It is
 // given all services: whichever process mirrors does it for all.
 func (a *App) newRelay(services []api.Service) error {
+	connected := &obs.Family{Name: "taskcluster_amqp_connected", Help: "1 while this process mirrors events to RabbitMQ; of several processes one does."}
+	published := &obs.Family{Name: "taskcluster_amqp_published_total", Help: "Events that RabbitMQ has confirmed to this process.", Counter: true}
+	a.metrics.Publish([]*obs.Family{connected, published}, func(emit func(*obs.Family, float64, ...string)) {
+		if a.relay == nil {
+			emit(connected, 0)
+			emit(published, 0)
+			return
+		}
+		up := 0.0
+		if a.relay.Connected() {
+			up = 1
+		}
+		emit(connected, up)
+		emit(published, float64(a.relay.Published()))
+	})
 	if a.settings.AMQPURL == nil {
 		return nil
 	}
@@ -25,15 +40,5 @@ func (a *App) newRelay(services []api.Service) error {
 	if err != nil {
 		return fmt.Errorf("setting amqp-url: %w", err)
 	}
-	connected := &obs.Family{Name: "taskcluster_amqp_connected", Help: "1 while this process mirrors events to RabbitMQ; of several processes one does."}
-	published := &obs.Family{Name: "taskcluster_amqp_published_total", Help: "Events that RabbitMQ has confirmed to this process.", Counter: true}
-	a.metrics.Publish([]*obs.Family{connected, published}, func(emit func(*obs.Family, float64, ...string)) {
-		up := 0.0
-		if a.relay.Connected() {
-			up = 1
-		}
-		emit(connected, up)
-		emit(published, float64(a.relay.Published()))
-	})
 	return nil
 }
