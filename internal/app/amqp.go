@@ -11,7 +11,7 @@ import (
 // newRelay makes the mirror of the event log in RabbitMQ, if one is set. It is
 // given all services: whichever process mirrors does it for all.
 func (a *App) newRelay(services []api.Service) error {
-	connected := &obs.Family{Name: "taskcluster_amqp_connected", Help: "1 while this process mirrors events to RabbitMQ; of several processes one does."}
+	connected := &obs.Family{Name: "taskcluster_amqp_relay_held", Help: "1 while this process mirrors events to RabbitMQ; of several processes one does."}
 	published := &obs.Family{Name: "taskcluster_amqp_published_total", Help: "Events that RabbitMQ has confirmed to this process.", Counter: true}
 	a.metrics.Publish([]*obs.Family{connected, published}, func(emit func(*obs.Family, float64, ...string)) {
 		if a.relay == nil {
