@@ -24,7 +24,7 @@ func (o *op) end(t *task, why reason) error {
 	t.last = run{id: 0, state: exception, reasonCreated: reasonException, reasonResolved: why, scheduled: o.now, resolved: o.now}
 	first := !t.everResolved
 	t.everResolved = true
-	if err := t.save(o.tx); err != nil {
+	if err := o.save(t); err != nil {
 		return err
 	}
 	o.publishResolved(t, &t.last)

@@ -167,8 +167,9 @@ func (o *op) claim(t *task, w workerName, until clock.Time) error {
 	t.last.state, t.last.started, t.last.takenUntil = running, o.now, until
 	t.last.workerGroup, t.last.workerID = w.group, w.id
 	if o.claimed != nil {
+		o.touch(t.id)
 		o.claimed.Add(o.now, w.group, w.id, until, t.due(), t.row)
-	} else if _, err := o.tx.Exec(stmt.claimRun, o.now, w.group, w.id, until, t.due(), t.row); err != nil {
+	} else if err := o.write(t.id, stmt.claimRun, o.now, w.group, w.id, until, t.due(), t.row); err != nil {
 		return err
 	}
 	o.moved(t, pending)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -301,6 +302,21 @@ func TestAllocations(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+	// The server's part, with the signature; the answer's own headers count.
+	request := d.request(ctx, root, "GET", "/task/"+ids[0].String()+"/status", nil)
+	check("status, over HTTP", 28, func() {
+		w := unread{http.Header{}}
+		if d.handler.ServeHTTP(w, request); w.header.Get("Etag") == "" {
+			t.Fatal(w.header)
+		}
+	})
+	if !d.store.Shared() {
+		check("status, kept", 0, func() {
+			if b, err := d.queue.showStatus(ctx, ids[0]); err != nil || len(b) == 0 {
+				t.Fatal(err)
+			}
+		})
+	}
 	check("create 10 in one call", 10*45, func() {
 		call := &creations{audit: noAudit}
 		for range 10 {
@@ -312,6 +328,13 @@ func TestAllocations(t *testing.T) {
 		}
 	})
 }
+
+// unread is an answer that nobody reads.
+type unread struct{ header http.Header }
+
+func (w unread) Header() http.Header         { return w.header }
+func (w unread) Write(b []byte) (int, error) { return len(b), nil }
+func (w unread) WriteHeader(int)             {}
 
 // cpuTime is what this process has used.
 func cpuTime() time.Duration {

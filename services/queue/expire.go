@@ -38,7 +38,8 @@ func (s *Service) expiry() *sweep.Sweeper {
 
 var expireStmt = struct {
 	artifacts, hideArtifact, deleteArtifact                 *store.Stmt
-	tasks, deleteTask, deleteDefinition, deleteRuns         *store.Stmt
+	deleteTask                                              transition
+	tasks, deleteDefinition, deleteRuns                     *store.Stmt
 	dependencies, groups, workers, deleteWorker, taskQueues *store.Stmt
 	counters, deleteCounter                                 *store.Stmt
 	oldest                                                  *store.Stmt
@@ -49,9 +50,9 @@ var expireStmt = struct {
 	deleteArtifact: store.SQL(`DELETE FROM artifacts WHERE id = ?`),
 
 	// A task that is not resolved is left to its deadline, which is past.
-	tasks: store.SQL(`SELECT id, group_row, run_id, ever_resolved, expires FROM tasks
+	tasks: store.SQL(`SELECT id, task_id, group_row, run_id, ever_resolved, expires FROM tasks
 		WHERE (expires, id) > (?, ?) AND expires < ? AND due IS NULL ORDER BY expires, id LIMIT ?`),
-	deleteTask:       store.SQL(`DELETE FROM tasks WHERE id = ?`),
+	deleteTask:       changes(`DELETE FROM tasks WHERE id = ?`),
 	deleteDefinition: store.SQL(`DELETE FROM task_definitions WHERE id = ?`),
 	deleteRuns:       store.SQL(`DELETE FROM past_runs WHERE task = ?`),
 
@@ -112,6 +113,7 @@ type expirePlace struct {
 // expiredTask is a task that is going to be deleted.
 type expiredTask struct {
 	row, group, lastRun int64
+	id                  slugid.ID
 	everResolved        bool
 }
 
@@ -128,7 +130,7 @@ func (s *Service) expireTasks(now clock.Time) sweep.Step {
 			defer rows.Close()
 			for rows.Next() {
 				var t expiredTask
-				if err := rows.Scan(&t.row, &t.group, &t.lastRun, &t.everResolved, &next.expires); err != nil {
+				if err := rows.Scan(&t.row, &t.id, &t.group, &t.lastRun, &t.everResolved, &next.expires); err != nil {
 					return err
 				}
 				next.row = t.row
@@ -137,18 +139,23 @@ func (s *Service) expireTasks(now clock.Time) sweep.Step {
 			if err := rows.Err(); err != nil {
 				return err
 			}
-			return deleteTasks(tx, due)
+			o := s.begin(tx)
+			if err := o.deleteTasks(due); err != nil {
+				return err
+			}
+			return o.finish()
 		})
 		at = next
 		return sweep.Outcome{Removed: len(due), More: len(due) == n}, err
 	}
 }
 
-func deleteTasks(tx *store.Tx, due []expiredTask) error {
+func (o *op) deleteTasks(due []expiredTask) error {
+	tx := o.tx
 	type members struct{ total, unresolved int }
 	groups := map[int64]members{}
 	for _, t := range due {
-		if _, err := tx.Exec(expireStmt.deleteTask, t.row); err != nil {
+		if err := o.write(t.id, expireStmt.deleteTask, t.row); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(expireStmt.deleteDefinition, t.row); err != nil {

@@ -196,5 +196,5 @@ func (o *op) expire(row int64) error {
 		_, err := o.resolve(t, exception, reasonClaimExpired)
 		return err
 	}
-	return t.save(o.tx) // with the right due, so that the loop does not come back for it
+	return o.save(t) // with the right due, so that the loop does not come back for it
 }

@@ -30,8 +30,9 @@ type groupCount struct {
 type collected struct {
 	counts  []queueCount
 	changes []pendingChange
-	due     clock.Time // the earliest timer that was set
-	release bool       // there is work for the loop that releases dependents
+	due     clock.Time  // the earliest timer that was set
+	release bool        // there is work for the loop that releases dependents
+	touched []slugid.ID // tasks whose status changes
 
 	resolved []resolutionKey // for the metrics
 
@@ -56,6 +57,11 @@ func (s *Service) begin(tx *store.Tx) *op {
 		} else {
 			tx.BeforeCommit(c.writeCounts)
 		}
+		tx.BeforeCommit(func(*store.Tx) error {
+			s.shown.hold(c.touched)
+			return nil
+		})
+		tx.OnCommit(s.shown.release)
 		s.pending.follow(tx, c)
 		tx.OnCommit(func() {
 			s.resolutions.add(c.resolved)
@@ -69,6 +75,25 @@ func (s *Service) begin(tx *store.Tx) *op {
 		return c
 	}).(*collected)
 	return &op{s: s, tx: tx, now: tx.Now(), c: c}
+}
+
+// write runs a statement that changes the status of a task.
+func (o *op) write(id slugid.ID, q transition, args ...any) error {
+	o.touch(id)
+	_, err := o.tx.Exec(q.Stmt, args...)
+	return err
+}
+
+// touch notes that the status of a task changes with this transaction. Whoever
+// collects changes in a store.Many calls it himself.
+func (o *op) touch(id slugid.ID) { o.c.touched = append(o.c.touched, id) }
+
+// save writes everything of a task that transitions change.
+func (o *op) save(t *task) error {
+	r := &t.last
+	return o.write(t.id, stmt.saveTask, int64(r.state), t.retriesLeft, t.everResolved, nullable(t.due()), r.id,
+		int64(r.reasonCreated), int64(r.reasonResolved), r.scheduled, r.started, r.workerGroup, r.workerID,
+		r.takenUntil, r.resolved, t.row)
 }
 
 // writeCounts adds the differences to the task queues' counters.
@@ -164,7 +189,7 @@ func (o *op) makePending(t *task, why reason) error {
 	if err := o.appendRun(t, why); err != nil {
 		return err
 	}
-	if err := t.save(o.tx); err != nil {
+	if err := o.save(t); err != nil {
 		return err
 	}
 	o.moved(t, from)
@@ -185,7 +210,7 @@ func (o *op) resolve(t *task, st state, why reason) (*run, error) {
 		if err := o.appendRun(t, retry); err != nil {
 			return nil, err
 		}
-		if err := t.save(o.tx); err != nil {
+		if err := o.save(t); err != nil {
 			return nil, err
 		}
 		o.moved(t, from)
@@ -194,8 +219,9 @@ func (o *op) resolve(t *task, st state, why reason) (*run, error) {
 		return t.run(ended.id), nil
 	}
 	if o.ended != nil {
+		o.touch(t.id)
 		o.ended.Add(int64(st), int64(why), o.now, t.row)
-	} else if _, err := o.tx.Exec(stmt.resolveRun, int64(st), int64(why), o.now, t.row); err != nil {
+	} else if err := o.write(t.id, stmt.resolveRun, int64(st), int64(why), o.now, t.row); err != nil {
 		return nil, err
 	}
 	o.moved(t, from)

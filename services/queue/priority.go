@@ -46,8 +46,7 @@ func (o *op) setPriority(t *task, p priority) error {
 	if t.state() == pending {
 		o.c.changes = append(o.c.changes, t.pendingChange())
 	}
-	_, err := o.tx.Exec(stmt.setPriority, int64(p), t.row)
-	return err
+	return o.write(t.id, stmt.setPriority, int64(p), t.row)
 }
 
 // changeTaskGroupPriority works through the group in chunks, each of them a

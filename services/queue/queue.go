@@ -90,6 +90,7 @@ type Service struct {
 
 	pending  pendingRuns
 	follower *follower // nil when no other process shares the store
+	shown    *shown
 	workers  *workerMemory
 	history  *claimHistory
 
@@ -113,6 +114,7 @@ func New(cfg Config) (*Service, error) {
 		maxDeadline:     cfg.MaxDeadline,
 		maxDependencies: cfg.MaxDependencies,
 		workers:         newWorkerMemory(),
+		shown:           newShown(shownBytes),
 		timers:          newAlarm(),
 		releases:        newAlarm(),
 		bulk:            semaphore.NewWeighted(maxBulk),
@@ -123,6 +125,9 @@ func New(cfg Config) (*Service, error) {
 	}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
+	}
+	if s.store.Shared() {
+		s.shown = newShown(0)
 	}
 	s.history = newClaimHistory(s.clock.Now())
 	setDefault(&s.claimTimeout, 20*time.Minute)

@@ -1,8 +1,10 @@
 package queue
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"taskcluster/internal/api"
 	"taskcluster/internal/clock"
@@ -43,11 +45,23 @@ func (s *Service) status(c *api.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := s.readTask(c.Context, id)
+	answer, err := s.showStatus(c.Context, id)
+	return api.JSON(answer), err
+}
+
+// showStatus is the answer about the status of a task.
+func (s *Service) showStatus(ctx context.Context, id slugid.ID) ([]byte, error) {
+	answer, version := s.shown.get(id)
+	if answer != nil {
+		return answer, nil
+	}
+	t, err := s.readTask(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	return api.JSON(t.statusReply()), nil
+	answer = slices.Clone(t.statusReply()) // without the room to grow
+	s.shown.keep(id, version, answer)
+	return answer, nil
 }
 
 // tasks answers with many definitions at once.

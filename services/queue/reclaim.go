@@ -101,8 +101,9 @@ func (s *Service) reclaimBatch(tx *store.Tx, items []*reclaimItem) error {
 		}
 		r.takenUntil = max(r.takenUntil, until)
 		if write != nil {
+			o.touch(t.id)
 			write.Add(r.takenUntil, t.due(), t.row)
-		} else if _, err := tx.Exec(stmt.reclaimRun, r.takenUntil, t.due(), t.row); err != nil {
+		} else if err := o.write(t.id, stmt.reclaimRun, r.takenUntil, t.due(), t.row); err != nil {
 			return err
 		}
 		o.timer(t)

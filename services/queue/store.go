@@ -33,14 +33,21 @@ const (
 	taskTables = ` FROM tasks t JOIN task_definitions d ON d.id = t.id `
 )
 
+// transition is a statement that changes what the status of a task shows. Only
+// op.write runs it, which notes the task; those of sets.go change many tasks, each
+// of which is noted by op.touch.
+type transition struct{ *store.Stmt }
+
+func changes(text string) transition { return transition{store.SQL(text)} }
+
 // stmt holds every statement of the queue; a test prepares each on both engines.
 var stmt = struct {
 	task, taskByRow, claimable, claimableByID *store.Stmt
 	definition, pastRuns                      *store.Stmt
 
 	insertTask, insertDefinition, insertPastRun *store.Stmt
-	claimRun, reclaimRun, resolveRun, saveTask  *store.Stmt
-	setPriority                                 *store.Stmt
+	claimRun, reclaimRun, resolveRun, saveTask  transition
+	setPriority                                 transition
 	pendingAtStart, liveAtStart                 *store.Stmt
 	earliestDue, dueTasks                       *store.Stmt
 	heldBy                                      *store.Stmt
@@ -79,15 +86,15 @@ var stmt = struct {
 	insertPastRun: store.SQL(`INSERT INTO past_runs (task, run_id, state, reason_created, reason_resolved,
 		scheduled, started, worker_group, worker_id, taken_until, resolved)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`),
-	claimRun: store.SQL(`UPDATE tasks SET state = 2, started = ?, worker_group = ?, worker_id = ?,
+	claimRun: changes(`UPDATE tasks SET state = 2, started = ?, worker_group = ?, worker_id = ?,
 		taken_until = ?, due = ? WHERE id = ?`),
-	reclaimRun: store.SQL(`UPDATE tasks SET taken_until = ?, due = ? WHERE id = ?`),
-	resolveRun: store.SQL(`UPDATE tasks SET state = ?, reason_resolved = ?, resolved = ?, ever_resolved = 1,
+	reclaimRun: changes(`UPDATE tasks SET taken_until = ?, due = ? WHERE id = ?`),
+	resolveRun: changes(`UPDATE tasks SET state = ?, reason_resolved = ?, resolved = ?, ever_resolved = 1,
 		due = NULL WHERE id = ?`),
-	saveTask: store.SQL(`UPDATE tasks SET state = ?, retries_left = ?, ever_resolved = ?, due = ?, run_id = ?,
+	saveTask: changes(`UPDATE tasks SET state = ?, retries_left = ?, ever_resolved = ?, due = ?, run_id = ?,
 		reason_created = ?, reason_resolved = ?, scheduled = ?, started = ?, worker_group = ?, worker_id = ?,
 		taken_until = ?, resolved = ? WHERE id = ?`),
-	setPriority: store.SQL(`UPDATE tasks SET priority = ? WHERE id = ?`),
+	setPriority: changes(`UPDATE tasks SET priority = ? WHERE id = ?`),
 
 	pendingAtStart: store.SQL(`SELECT id, task_queue_id, priority, scheduled, concurrency_key, concurrency_limit FROM tasks
 		WHERE state = 1 ORDER BY task_queue_id, scheduled, id`),
@@ -262,15 +269,6 @@ func (t *task) loadPast(tx *store.Tx) error {
 		t.past = append(t.past, r)
 	}
 	return rows.Err()
-}
-
-// save writes everything of a task that transitions change.
-func (t *task) save(tx *store.Tx) error {
-	r := &t.last
-	_, err := tx.Exec(stmt.saveTask, int64(r.state), t.retriesLeft, t.everResolved, nullable(t.due()), r.id,
-		int64(r.reasonCreated), int64(r.reasonResolved), r.scheduled, r.started, r.workerGroup, r.workerID,
-		r.takenUntil, r.resolved, t.row)
-	return err
 }
 
 // savePast writes a run that another one is going to follow.
