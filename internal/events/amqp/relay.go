@@ -17,9 +17,14 @@ import (
 // Consumer is the name under which the relay's place in the log is kept.
 const Consumer = "amqp"
 
-// window is how many messages may be on their way without a confirm, and so
-// how many may come twice after the loss of a connection.
-const window = 1000
+const (
+	// window is how many messages may be on their way without a confirm, and so
+	// how many may come twice after the loss of a connection.
+	window = 1000
+	// portion is how many messages are read from the log at once; the place in it
+	// is saved behind them, and so this many may come twice after a crash.
+	portion = 8000
+)
 
 // guard is a queue that only one connection at a time can have: who has it
 // publishes. So what a lost connection has still on its way to the broker
@@ -47,8 +52,8 @@ type Config struct {
 // payload, the further keys as the header CC, is persistent, and is JSON in
 // UTF-8. Exchanges are topic exchanges and durable.
 //
-// A message is done when the broker has confirmed it. After the loss of
-// a connection or a crash, up to 1,000 messages come again, in the same order:
+// A message is done when the broker has confirmed it. Up to 1,000 messages come
+// again after the loss of a connection, and up to 8,000 after a crash, in order:
 // a consumer sees each message after those before it, and may see a stretch
 // twice.
 type Relay struct {
@@ -104,7 +109,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	watching.Go(func() { r.watch(ctx) })
 	defer watching.Wait()
 	defer r.disconnect()
-	return r.cfg.Log.Portions(ctx, Consumer, window, r.mirror)
+	return r.cfg.Log.Portions(ctx, Consumer, portion, r.mirror)
 }
 
 // watch says every minute if the mirror is far behind, and once when it is not
@@ -220,12 +225,19 @@ func (r *Relay) declare(s *session, name string) error {
 	return nil
 }
 
-// publish sends the messages on the session and waits for their confirms.
-// After an error the session is of no more use; done are the messages, from
-// the first, that were confirmed nevertheless.
+// publish sends the messages on the session, as many ahead of their confirms as
+// the window allows, and waits for the last one's. After an error the session is
+// of no more use; done are the messages, from the first, that were confirmed
+// nevertheless.
 func (r *Relay) publish(ctx context.Context, s *session, messages []events.Message) (done int, err error) {
-	sent := make([]int, 0, len(messages)) // indexes of what was sent
+	sent, confirmed := make([]int, 0, len(messages)), 0 // indexes of what was sent
 	for i := range messages {
+		if len(sent)-confirmed == window {
+			if err := r.confirm(ctx, s); err != nil {
+				return sent[confirmed], err
+			}
+			confirmed++
+		}
 		m := &messages[i]
 		if size := headerSize(&m.Event); size > s.conn.Config.FrameSize {
 			if err = r.bury(ctx, m, size, s.conn.Config.FrameSize); err != nil {
@@ -242,20 +254,12 @@ func (r *Relay) publish(ctx context.Context, s *session, messages []events.Messa
 		sent = append(sent, i)
 	}
 	// Confirms of what was sent before an error may be on their way.
-	for confirmed := range sent {
-		select {
-		case c, open := <-r.confirms:
-			if !open || !c.Ack {
-				if err == nil && open {
-					err = errors.New("RabbitMQ could not keep a message, and said so")
-				}
-				if err == nil {
-					err = ended(s)
-				}
-				return sent[confirmed], err
+	for ; confirmed < len(sent); confirmed++ {
+		if e := r.confirm(ctx, s); e != nil {
+			if err == nil {
+				err = e
 			}
-		case <-ctx.Done():
-			return sent[confirmed], ctx.Err()
+			return sent[confirmed], err
 		}
 	}
 	if err != nil {
@@ -265,6 +269,22 @@ func (r *Relay) publish(ctx context.Context, s *session, messages []events.Messa
 		return sent[len(sent)-1] + 1, err
 	}
 	return len(messages), nil
+}
+
+// confirm waits for the confirm of the oldest message that has none.
+func (r *Relay) confirm(ctx context.Context, s *session) error {
+	select {
+	case c, open := <-r.confirms:
+		switch {
+		case !open:
+			return ended(s)
+		case !c.Ack:
+			return errors.New("RabbitMQ could not keep a message, and said so")
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // ended is why the session of which the channels are closed has ended.
