@@ -31,7 +31,7 @@ func (*benchCommand) Help() string {
 how long each call takes, what it costs the server, how soon a waiting worker is
 woken, what long queues and large groups cost, and how fast artifacts come and go.
 The report is JSON. --only repeats parts of it:
-` + strings.Join(bench.Parts(), ", ") + `.
+` + strings.Join(bench.Parts()[:8], ", ") + ",\n" + strings.Join(bench.Parts()[8:], ", ") + `.
 
 Tasks are created in the task queues bench/… of the deployment and stay there until
 they expire: measure a deployment for that purpose, or use --self. The generator

@@ -196,7 +196,7 @@ func TestMissing(t *testing.T) {
 		}
 		return list
 	}
-	if got := missing(pairMigrations); len(got) != 2 || got[1] != (store.MissingStep{Component: "pairs", Number: 1, Name: "pairs"}) {
+	if got := missing(pairMigrations); len(got) == 0 || got[len(got)-1] != (store.MissingStep{Component: "pairs", Number: 1, Name: "pairs"}) {
 		t.Errorf("nothing is there: %v", got)
 	}
 	if _, err := os.Stat(path); err == nil {
