@@ -197,7 +197,7 @@ func (h *hub) handOut(from events.Position, messages []events.Message) {
 		var shown *message
 		give := func(start string) {
 			for s := range h.live[bucket{m.Exchange, start}] {
-				if m.Position > s.at && m.Position > s.pushed && s.wants(&m.Event) {
+				if m.Position > s.at && m.Position > s.pushed && events.Matches(s.bindings, &m.Event) {
 					if shown == nil {
 						shown = render(m)
 					}

@@ -119,7 +119,7 @@ func (k *socket) serve(ctx context.Context, after events.Position) {
 	defer tick.Stop()
 	pongs, missing, pinging := make(chan bool, 1), 0, false
 	for {
-		n, wait, err := k.sub.next(ctx)
+		n, _, err := k.sub.next(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
 				k.service.logger.Error("the event log cannot be read for a subscriber", "error", err)
@@ -141,11 +141,6 @@ func (k *socket) serve(ctx context.Context, after events.Position) {
 			if k.write(ctx, text) != nil {
 				return
 			}
-		}
-		var ready chan struct{} // to go on at once
-		if !wait {
-			ready = make(chan struct{})
-			close(ready)
 		}
 		select {
 		case <-k.service.stopping:
@@ -173,7 +168,6 @@ func (k *socket) serve(ctx context.Context, after events.Position) {
 				return
 			}
 		case <-k.sub.wake:
-		case <-ready:
 		}
 	}
 }
@@ -249,7 +243,7 @@ func (k *socket) answer(ctx context.Context, text []byte) error {
 		k.service.logger.Error("a binding could not be authorized", "error", err)
 		return failed("it could not be authorized now: try again")
 	}
-	if err := k.sub.bind(b); err != nil {
+	if !k.sub.bind(b) {
 		return failed(fmt.Sprintf("there are %d bindings already", MaxBindings))
 	}
 	return k.send(ctx, "bound", id, map[string]any{"options": map[string]string{"exchange": b.Exchange, "routingKeyPattern": b.Pattern}})

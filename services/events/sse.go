@@ -199,7 +199,7 @@ func (out *stream) serve(ctx context.Context, s *Service, after events.Position,
 	ping := time.NewTicker(s.ping)
 	defer ping.Stop()
 	for out.err == nil {
-		n, wait, err := sub.next(ctx)
+		n, caught, err := sub.next(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
 				s.logger.Error("the event log cannot be read for a subscriber", "error", err)
@@ -219,16 +219,8 @@ func (out *stream) serve(ctx context.Context, s *Service, after events.Position,
 		if n.slow {
 			out.event("slow", map[string]string{"message": slowText})
 		}
-		if wait && !follow {
+		if caught && !follow {
 			return
-		}
-		if !wait {
-			select {
-			case <-s.stopping:
-				return
-			default:
-				continue
-			}
 		}
 		select {
 		case <-sub.wake:

@@ -2,7 +2,6 @@ package events
 
 import (
 	"context"
-	"errors"
 
 	"taskcluster/internal/events"
 )
@@ -36,24 +35,19 @@ func (s *subscriber) close() {
 	s.hub.leave(s)
 }
 
-var errTooMany = errors.New("too many bindings")
-
-// bind adds a binding, from the present on.
-func (s *subscriber) bind(b events.Binding) error {
+// bind adds a binding, from the present on, unless there are MaxBindings.
+func (s *subscriber) bind(b events.Binding) (added bool) {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
 	if len(s.bindings) >= MaxBindings {
-		return errTooMany
+		return false
 	}
 	s.bindings = append(s.bindings[:len(s.bindings):len(s.bindings)], b)
 	if s.live {
 		s.hub.index(s)
 	}
-	return nil
+	return true
 }
-
-// wants tells whether one of the bindings fits. The hub's mutex is held.
-func (s *subscriber) wants(e *events.Event) bool { return events.Matches(s.bindings, e) }
 
 // push queues a message. One who has too many to take is live no more. The
 // hub's mutex is held.
@@ -65,6 +59,10 @@ func (s *subscriber) push(m *message) {
 		s.queue = append(s.queue, m)
 		s.size += len(m.body)
 	}
+	s.nudge()
+}
+
+func (s *subscriber) nudge() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -100,9 +98,14 @@ func (s *subscriber) place() events.Position {
 	return s.at
 }
 
-// next returns what there is to send. It has nothing when the subscriber is
-// live and must wait for wake.
-func (s *subscriber) next(ctx context.Context) (n news, wait bool, err error) {
+// next returns what there is to send, and is to be called again upon wake. With
+// nothing to send, caught tells that there is no more at present.
+func (s *subscriber) next(ctx context.Context) (n news, caught bool, err error) {
+	defer func() {
+		if err == nil && !caught {
+			s.nudge()
+		}
+	}()
 	messages, live, slow := s.take()
 	if len(messages) > 0 || live {
 		return news{messages: messages, slow: slow}, live && len(messages) == 0, nil
@@ -123,7 +126,7 @@ func (s *subscriber) next(ctx context.Context) (n news, wait bool, err error) {
 	gap := s.at < complete
 	if len(behind) == 0 {
 		if gap { // all of it
-			s.at = s.hub.log.Head()
+			s.at = complete
 			return news{lost: true}, false, nil
 		}
 		return news{}, s.hub.join(s), nil
