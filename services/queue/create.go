@@ -136,11 +136,15 @@ func (s *Service) createBatch(tx *store.Tx, calls []*creations) error {
 	if err := o.ensureGroups(demands.list); err != nil {
 		return err
 	}
-	create := s.createEach
+	created := func(*creation) bool { return false }
 	if s.sets {
-		create = s.createSet
+		set, err := o.createSet(calls, demands.list)
+		if err != nil {
+			return err
+		}
+		created = set.created
 	}
-	if err := create(o, calls, demands.list); err != nil {
+	if err := o.createEach(calls, demands.list, created); err != nil {
 		return err
 	}
 	for i := range demands.list {
@@ -153,8 +157,9 @@ func (s *Service) createBatch(tx *store.Tx, calls []*creations) error {
 	return o.finish()
 }
 
-// createEach creates the tasks of a batch, whose groups are there, one by one.
-func (s *Service) createEach(o *op, calls []*creations, demands []groupDemand) error {
+// createEach creates the tasks of a batch, whose groups are there, one by one,
+// apart from those that were created.
+func (o *op) createEach(calls []*creations, demands []groupDemand, was func(*creation) bool) error {
 	for _, call := range calls {
 		accepted := false
 		for _, item := range call.items {
@@ -166,9 +171,12 @@ func (s *Service) createEach(o *op, calls []*creations, demands []groupDemand) e
 				item.refusal = g.refusal
 				continue
 			}
-			created, err := o.create(item, g.row)
-			if err != nil {
-				return err
+			created := was(item)
+			if !created {
+				var err error
+				if created, err = o.create(item, g.row); err != nil {
+					return err
+				}
 			}
 			if !created {
 				g.excess++

@@ -491,9 +491,7 @@ func (d *deployment) parked() int {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		for _, q := range p.queues {
-			for w := q.first; w != nil; w = w.next {
-				n++
-			}
+			n += q.line.Len()
 		}
 	case *databaseRuns:
 		for _, here := range p.line.waiting() {

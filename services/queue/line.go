@@ -1,6 +1,9 @@
 package queue
 
-import "sync"
+import (
+	"container/list"
+	"sync"
+)
 
 // line is the callers of claimWork on this node who found nothing, or look at
 // present, by task queue and in the order in which they came. A caller is in line
@@ -10,43 +13,31 @@ import "sync"
 // his place if another node was faster.
 type line struct {
 	mu     sync.Mutex
-	queues map[string]*lineOf
-}
-
-// lineOf is the line of one task queue.
-type lineOf struct {
-	first, last *standing
+	queues map[string]*list.List // of *standing
 }
 
 // standing is one caller's place in line.
 type standing struct {
-	queue      string
-	n          int           // how many runs he wants at most
-	due        int           // for how many he was woken since he last looked
-	token      chan struct{} // has one while due is more than 0
-	looked     bool          // and found nothing
-	in         bool
-	prev, next *standing
+	queue  string
+	n      int           // how many runs he wants at most
+	due    int           // for how many he was woken since he last looked
+	token  chan struct{} // has one while due is more than 0
+	looked bool          // and found nothing
+	place  *list.Element // nil once he left
 }
 
-func newLine() *line { return &line{queues: map[string]*lineOf{}} }
+func newLine() *line { return &line{queues: map[string]*list.List{}} }
 
 func (l *line) enter(queue string, n int) *standing {
-	w := &standing{queue: queue, n: n, token: make(chan struct{}, 1), in: true}
+	w := &standing{queue: queue, n: n, token: make(chan struct{}, 1)}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	q := l.queues[queue]
 	if q == nil {
-		q = &lineOf{}
+		q = list.New()
 		l.queues[queue] = q
 	}
-	w.prev = q.last
-	if q.last != nil {
-		q.last.next = w
-	} else {
-		q.first = w
-	}
-	q.last = w
+	w.place = q.PushBack(w)
 	return w
 }
 
@@ -55,22 +46,13 @@ func (l *line) enter(queue string, n int) *standing {
 func (l *line) leave(w *standing) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !w.in {
+	if w.place == nil {
 		return
 	}
-	w.in = false
 	q := l.queues[w.queue]
-	if w.prev != nil {
-		w.prev.next = w.next
-	} else {
-		q.first = w.next
-	}
-	if w.next != nil {
-		w.next.prev = w.prev
-	} else {
-		q.last = w.prev
-	}
-	if q.first == nil {
+	q.Remove(w.place)
+	w.place = nil
+	if q.Len() == 0 {
 		delete(l.queues, w.queue)
 	}
 	l.wakeLocked(w.queue, w.due)
@@ -108,7 +90,8 @@ func (l *line) wakeLocked(queue string, n int) {
 	if q == nil {
 		return
 	}
-	for w := q.first; w != nil && n > 0; w = w.next {
+	for e := q.Front(); e != nil && n > 0; e = e.Next() {
+		w := e.Value.(*standing)
 		if room := w.n - w.due; room > 0 {
 			more := min(room, n)
 			n -= more
@@ -129,8 +112,8 @@ func (l *line) waiting() map[string]int {
 	defer l.mu.Unlock()
 	n := make(map[string]int, len(l.queues))
 	for name, q := range l.queues {
-		for w := q.first; w != nil; w = w.next {
-			if w.looked && w.due == 0 {
+		for e := q.Front(); e != nil; e = e.Next() {
+			if w := e.Value.(*standing); w.looked && w.due == 0 {
 				n[name]++
 			}
 		}

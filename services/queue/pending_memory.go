@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"container/list"
 	"sync"
 
 	"taskcluster/internal/clock"
@@ -30,11 +31,11 @@ type place struct{ heap, at int32 }
 // pendingQueue is one task queue: its runs, or callers that wait for runs.
 // Both are never there at the same time.
 type pendingQueue struct {
-	name        string
-	size        int
-	heaps       [highest + 1]*pendingHeap
-	first, last *waiter
-	touched     bool // by the apply that is going on
+	name    string
+	size    int
+	heaps   [highest + 1]*pendingHeap
+	line    list.List // of *waiter
+	touched bool      // by the apply that is going on
 }
 
 func newMemoryPending() *memoryPending {
@@ -73,7 +74,7 @@ func (m *memoryPending) apply(changes []pendingChange) {
 
 // touch notes that a queue got a run.
 func (m *memoryPending) touch(q *pendingQueue) {
-	if q.first != nil && !q.touched {
+	if q.line.Len() > 0 && !q.touched {
 		q.touched = true
 		m.touched = append(m.touched, q)
 	}
@@ -140,8 +141,7 @@ func (m *memoryPending) putBack(queue string, runs []pendingRun) {
 
 // serve hands runs to waiters as long as there are both.
 func (m *memoryPending) serve(q *pendingQueue) {
-	for q.first != nil && q.size > 0 {
-		w := q.first
+	for w := q.first(); w != nil && q.size > 0; w = q.first() {
 		q.unpark(w)
 		w.runs = m.pop(q, w.n)
 		w.ready <- struct{}{}
@@ -213,7 +213,7 @@ func (m *memoryPending) queue(name string) *pendingQueue {
 // tidy forgets a task queue that nothing is in. It may be used all the same by
 // whoever holds it: insert and park are always preceded by queue.
 func (m *memoryPending) tidy(q *pendingQueue) {
-	if q.size > 0 || q.first != nil || q.touched || m.queues[q.name] != q {
+	if q.size > 0 || q.line.Len() > 0 || q.touched || m.queues[q.name] != q {
 		return
 	}
 	delete(m.queues, q.name)

@@ -114,7 +114,6 @@ func New(cfg Config) (*Service, error) {
 		maxDeadline:     cfg.MaxDeadline,
 		maxDependencies: cfg.MaxDependencies,
 		workers:         newWorkerMemory(),
-		shown:           newShown(shownBytes),
 		timers:          newAlarm(),
 		releases:        newAlarm(),
 		bulk:            semaphore.NewWeighted(maxBulk),
@@ -125,9 +124,6 @@ func New(cfg Config) (*Service, error) {
 	}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
-	}
-	if s.store.Shared() {
-		s.shown = newShown(0)
 	}
 	s.history = newClaimHistory(s.clock.Now())
 	setDefault(&s.claimTimeout, 20*time.Minute)
@@ -150,9 +146,9 @@ func New(cfg Config) (*Service, error) {
 	s.sights = store.NewBatch(s.store, "queue.seen", s.sightBatch)
 	if s.store.Shared() {
 		s.sets, s.follower = true, newFollower(s)
-		s.pending = newDatabaseRuns(s)
+		s.pending, s.shown = newDatabaseRuns(s), newShown(0)
 	} else {
-		s.pending = newMemoryRuns(s)
+		s.pending, s.shown = newMemoryRuns(s), newShown(shownBytes)
 	}
 	s.store.Watch(quarantineTopic, s.heardQuarantine)
 	if err := s.load(context.Background()); err != nil {

@@ -214,56 +214,26 @@ func loadTasks(tx *store.Tx, many *store.Many, defs map[slugid.ID]stored) (loade
 	return found, nil
 }
 
-// createSet is createBatch with few statements, whatever the number of tasks.
-func (s *Service) createSet(o *op, calls []*creations, demands []groupDemand) error {
+// createSet creates tasks of a batch with few statements, whatever their number.
+// Those that it leaves out are there already, or to be refused.
+func (o *op) createSet(calls []*creations, demands []groupDemand) (*creationSet, error) {
 	w := &creationSet{o: o, demands: demands, byID: map[slugid.ID]*creation{}}
 	for _, call := range calls {
 		for _, item := range call.items {
-			switch {
-			case item.broken != nil:
-			case demands[item.demand].refusal != nil:
-				item.refusal = demands[item.demand].refusal
-			case w.byID[item.def.id] != nil:
-				// The same task a second time: it is there when its turn comes.
-			default:
+			// The same task a second time is there when its turn comes.
+			if item.broken == nil && demands[item.demand].refusal == nil && w.byID[item.def.id] == nil {
 				w.byID[item.def.id] = item
 				w.items = append(w.items, item)
 			}
 		}
 	}
 	if err := w.look(); err != nil {
-		return err
+		return nil, err
 	}
 	for _, item := range w.items {
 		w.draft(item)
 	}
-	if err := w.insert(); err != nil {
-		return err
-	}
-	for _, call := range calls {
-		accepted := false
-		for _, item := range call.items {
-			if item.broken != nil || demands[item.demand].refusal != nil {
-				continue
-			}
-			g := &demands[item.demand]
-			created := w.byID[item.def.id] == item && w.created(item)
-			if !created {
-				var err error
-				if created, err = o.create(item, g.row); err != nil {
-					return err
-				}
-			}
-			if !created {
-				g.excess++
-			}
-			accepted = accepted || item.refusal == nil
-		}
-		if accepted {
-			call.audit(o.tx)
-		}
-	}
-	return nil
+	return w, w.insert()
 }
 
 // creationSet is the tasks that a batch creates together.
