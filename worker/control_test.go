@@ -17,6 +17,7 @@ import (
 	"taskcluster/client"
 	"taskcluster/client/queue"
 	"taskcluster/internal/clock"
+	"taskcluster/internal/testenv"
 	"taskcluster/worker"
 	"taskcluster/worker/engine/native"
 )
@@ -400,7 +401,7 @@ func TestOrphansAreEnded(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { crashed.Close() })
-	var out safeBuffer
+	var out testenv.Buffer
 	if _, err := crashed.Execute(t.Context(), []string{"/bin/sh", "-c", "sleep 1000 & echo pid $!"}, nil, &out); err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package worker_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -18,6 +17,7 @@ import (
 
 	"taskcluster/client"
 	"taskcluster/internal/clock"
+	"taskcluster/internal/testenv"
 	"taskcluster/worker"
 	"taskcluster/worker/engine"
 	"taskcluster/worker/engine/native"
@@ -30,30 +30,13 @@ type running struct {
 	dir  string
 	stop context.CancelFunc
 	done chan error
-	log  *safeBuffer
-}
-
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
+	log  *testenv.Buffer
 }
 
 // start runs a worker until the test ends.
 func start(t *testing.T, q *fakeQueue, change ...func(*worker.Config)) *running {
 	t.Helper()
-	log := &safeBuffer{}
+	log := &testenv.Buffer{}
 	cfg := worker.Config{
 		RootURL: q.url, Credentials: client.Credentials{ClientID: "the-worker", AccessToken: "worker-secret"},
 		TaskQueueID: "local/native", WorkerGroup: "group", WorkerID: "worker", TasksDir: filepath.Join(t.TempDir(), "tasks"),

@@ -1,12 +1,10 @@
 package app
 
 import (
-	"bytes"
 	"encoding/json"
 	"net/http"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -14,30 +12,13 @@ import (
 	"taskcluster/client/auth"
 	"taskcluster/client/queue"
 	"taskcluster/internal/obs"
+	"taskcluster/internal/testenv"
 )
-
-// lines collects what is logged.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
 
 // TestLogs: a call's line carries the ids that its answer has, and no line has
 // a secret, whatever the calls were about.
 func TestLogs(t *testing.T) {
-	var out lines
+	var out testenv.Buffer
 	log, err := obs.NewLogger(&out, "json", "debug")
 	if err != nil {
 		t.Fatal(err)

@@ -11,7 +11,6 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +22,7 @@ import (
 	"taskcluster/internal/store"
 	"taskcluster/internal/store/keyring"
 	"taskcluster/internal/store/storetest"
+	"taskcluster/internal/testenv"
 )
 
 const (
@@ -32,24 +32,6 @@ const (
 	testTunnelSecret = "a-secret-that-the-tunnel-knows"
 	rootTestToken    = "root-token-of-the-tests-0123456789"
 )
-
-// lockedBuffer is a log that several goroutines write.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
 
 // deployment is an auth service over a real SQLite store, behind the HTTP API.
 type deployment struct {
@@ -62,8 +44,8 @@ type deployment struct {
 	service *Service
 	handler http.Handler
 	schemas *schema.Set
-	logged  *lockedBuffer
-	replies *lockedBuffer // bodies of all answers
+	logged  *testenv.Buffer
+	replies *testenv.Buffer // bodies of all answers
 	outputs map[string]string
 }
 
@@ -96,7 +78,7 @@ func deploy(t testing.TB) *deployment {
 // deployIn starts a deployment on a data directory, which may have been used.
 func deployIn(t testing.TB, dir string, c *clock.Fake, static []StaticClient) *deployment {
 	t.Helper()
-	d := &deployment{t: t, dir: dir, clock: c, logged: &lockedBuffer{}, replies: &lockedBuffer{}, outputs: map[string]string{}}
+	d := &deployment{t: t, dir: dir, clock: c, logged: &testenv.Buffer{}, replies: &testenv.Buffer{}, outputs: map[string]string{}}
 	logger := slog.New(slog.NewJSONHandler(d.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	d.store = storetest.OpenIn(t, dir, store.Options{
 		Clock: c, Log: logger, Migrations: []store.Migrations{events.Migrations, api.Migrations(), Migrations()},

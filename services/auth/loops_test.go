@@ -10,6 +10,7 @@ import (
 
 	"taskcluster/internal/lifecycle"
 	"taskcluster/internal/store"
+	"taskcluster/internal/testenv"
 )
 
 // TestOtherProcess: what one process changes, another learns without asking.
@@ -101,7 +102,7 @@ func TestRestart(t *testing.T) {
 func TestSecretsStayInside(t *testing.T) {
 	d := deploy(t)
 	c := d.client("foo", "auth:current-scopes")
-	d.replies = &lockedBuffer{} // createClient's answer has it, and nothing after it
+	d.replies = &testenv.Buffer{} // createClient's answer has it, and nothing after it
 	temporary := d.temporary(c, "", "auth:current-scopes")
 	d.call(temporary, "GET", "/scopes/current", nil).want(200)
 	wrong := c

@@ -12,6 +12,7 @@ import (
 	"github.com/rabbitmq/amqp091-go"
 
 	"taskcluster/internal/events"
+	"taskcluster/internal/testenv"
 )
 
 // Messages are acknowledged after they were handled, tried once more after
@@ -19,7 +20,7 @@ import (
 // and of the broker are survived.
 func TestConsume(t *testing.T) {
 	w := newWorld(t, server.Addr)
-	proxy := newProxy(t, server.Addr)
+	proxy := testenv.StartProxy(t, server.Addr)
 	queue := w.queue + "/foreign"
 	var mu sync.Mutex
 	seen := map[string]int{}
@@ -33,7 +34,7 @@ func TestConsume(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() {
 			ended <- Consume(ctx, Subscription{
-				URL: "amqp://guest:guest@" + proxy.addr + "/", Queue: queue, Logger: slog.New(slog.DiscardHandler),
+				URL: "amqp://guest:guest@" + proxy.Addr + "/", Queue: queue, Logger: slog.New(slog.DiscardHandler),
 				Bindings:  []events.Binding{{Exchange: w.exchanges[0], Pattern: "good.#"}, {Exchange: w.exchanges[1], Pattern: "bad.*"}},
 				heartbeat: time.Second, retry: 20 * time.Millisecond,
 			}, func(_ context.Context, d amqp091.Delivery) error {
@@ -83,7 +84,7 @@ func TestConsume(t *testing.T) {
 	send(1, "bad.once")
 	send(0, "good.1.2")
 	eventually(t, "the last is handled", func() bool { return count("good.1.2") == 1 && count("bad.once") == 2 && count("bad.always") == 2 })
-	proxy.cut()
+	proxy.Cut()
 	send(0, "good.2")
 	eventually(t, "it is read over a new connection", func() bool { return count("good.2") == 1 })
 	stop()

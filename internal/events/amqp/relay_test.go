@@ -18,6 +18,7 @@ import (
 	"taskcluster/internal/events"
 	"taskcluster/internal/store"
 	"taskcluster/internal/store/sqlite"
+	"taskcluster/internal/testenv"
 )
 
 // world is an event log with a relay, and a queue that gets everything.
@@ -26,7 +27,7 @@ type world struct {
 	store *store.Store
 	log   *events.Log
 	relay *Relay
-	logs  *lockedWriter
+	logs  *testenv.Buffer
 
 	exchanges []string
 	queue     string
@@ -40,7 +41,7 @@ var worlds atomic.Int64
 func newWorld(t testing.TB, addr string) *world {
 	t.Helper()
 	n := worlds.Add(1)
-	w := &world{t: t, logs: new(lockedWriter), queue: fmt.Sprint("queue/test/", n)}
+	w := &world{t: t, logs: new(testenv.Buffer), queue: fmt.Sprint("queue/test/", n)}
 	for _, name := range []string{"one", "two", "three"} {
 		w.exchanges = append(w.exchanges, fmt.Sprintf("exchange/test-%d/v1/%s", n, name))
 	}
@@ -83,24 +84,6 @@ func newWorld(t testing.TB, addr string) *world {
 		}
 	})
 	return w
-}
-
-// lockedWriter keeps the log.
-type lockedWriter struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lockedWriter) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (w *world) logText() string {
-	w.logs.mu.Lock()
-	defer w.logs.mu.Unlock()
-	return w.logs.text.String()
 }
 
 // channel connects to the broker itself, past any proxy.
@@ -209,7 +192,7 @@ func (w *world) drain() (again int64) {
 			}
 			last, newest = n, max(newest, n)
 		case <-timeout:
-			w.t.Fatalf("only %d of %d messages came\n%s", newest, w.published.Load(), w.logText())
+			w.t.Fatalf("only %d of %d messages came\n%s", newest, w.published.Load(), w.logs)
 		}
 	}
 	return again
@@ -352,8 +335,8 @@ func TestBrokerAway(t *testing.T) {
 		behind, err := w.relay.Behind(t.Context())
 		return err == nil && behind == 0
 	})
-	if strings.Contains(w.logText(), "guest:") {
-		t.Errorf("the password is in the log:\n%s", w.logText())
+	if strings.Contains(w.logs.String(), "guest:") {
+		t.Errorf("the password is in the log:\n%s", w.logs)
 	}
 }
 
@@ -389,7 +372,7 @@ func TestTwoRelays(t *testing.T) {
 	eventually(t, "the first is connected", first.relay.Connected)
 	second.start()
 	second.publish(100)
-	eventually(t, "the second tries", func() bool { return strings.Contains(second.logText(), "guard") })
+	eventually(t, "the second tries", func() bool { return strings.Contains(second.logs.String(), "guard") })
 	first.publish(1000)
 	if again := first.drain(); again != 0 {
 		t.Errorf("%d messages came again", again)
