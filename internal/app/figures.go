@@ -64,13 +64,9 @@ func (a *App) publishEvents(m *obs.Metrics) {
 				return err
 			}
 			for _, l := range lags {
-				next, err := a.events.Read(ctx, l.Position, 1)
+				behind, err := a.events.Age(ctx, l.Position)
 				if err != nil {
 					return err
-				}
-				behind := time.Duration(0)
-				if len(next) > 0 {
-					behind = a.store.Now().Sub(next[0].Time)
 				}
 				emit(lag, behind.Seconds(), l.Consumer)
 			}

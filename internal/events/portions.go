@@ -155,7 +155,13 @@ func (l *Log) Behind(ctx context.Context, name string) (time.Duration, error) {
 	} else if err != nil {
 		return 0, err
 	}
-	next, err := l.Read(ctx, at, 1)
+	return l.Age(ctx, at)
+}
+
+// Age is how long the oldest message behind a position has been in the log: zero
+// if there is none.
+func (l *Log) Age(ctx context.Context, after Position) (time.Duration, error) {
+	next, err := l.Read(ctx, after, 1)
 	if len(next) == 0 {
 		return 0, err
 	}

@@ -138,15 +138,11 @@ func (s *Store) Read(ctx context.Context, fn func(*Tx) error) (err error) {
 	if span := s.span(ctx, "store.Read"); span != nil {
 		defer func() { endSpan(span, err) }()
 	}
-	conn, err := s.engine.Reader(ctx)
+	conn, err := s.reader(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.engine.Release(conn)
-	s.reads.Add(1)
-	if err := ctx.Err(); err != nil {
-		return context.Cause(ctx)
-	}
 	if err := conn.Begin(); err != nil {
 		return err
 	}
@@ -161,15 +157,11 @@ func (s *Store) Read(ctx context.Context, fn func(*Tx) error) (err error) {
 // because a statement is a snapshot by itself. A second one is refused. fn may
 // run again when the connection turns out to be lost.
 func (s *Store) ReadOne(ctx context.Context, fn func(*Tx) error) error {
-	conn, err := s.engine.Reader(ctx)
+	conn, err := s.reader(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.engine.Release(conn)
-	s.reads.Add(1)
-	if err := ctx.Err(); err != nil {
-		return context.Cause(ctx)
-	}
 	for attempt := 1; ; attempt++ {
 		if err := conn.Single(); err != nil {
 			return err
@@ -178,6 +170,20 @@ func (s *Store) ReadOne(ctx context.Context, fn func(*Tx) error) error {
 			return err
 		}
 	}
+}
+
+// reader is a connection for one Read, to be released.
+func (s *Store) reader(ctx context.Context) (Conn, error) {
+	conn, err := s.engine.Reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.reads.Add(1)
+	if ctx.Err() != nil {
+		s.engine.Release(conn)
+		return nil, context.Cause(ctx)
+	}
+	return conn, nil
 }
 
 func (s *Store) read(ctx context.Context, conn Conn, fn func(*Tx) error, single bool) error {
