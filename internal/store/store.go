@@ -156,7 +156,10 @@ func (s *Store) Read(ctx context.Context, fn func(*Tx) error) (err error) {
 // ReadOne is Read for a function that runs one statement, and is quicker,
 // because a statement is a snapshot by itself. A second one is refused. fn may
 // run again when the connection turns out to be lost.
-func (s *Store) ReadOne(ctx context.Context, fn func(*Tx) error) error {
+func (s *Store) ReadOne(ctx context.Context, fn func(*Tx) error) (err error) {
+	if span := s.span(ctx, "store.Read"); span != nil {
+		defer func() { endSpan(span, err) }()
+	}
 	conn, err := s.reader(ctx)
 	if err != nil {
 		return err

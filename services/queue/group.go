@@ -45,7 +45,7 @@ func loadGroup(tx *store.Tx, id slugid.ID) (*group, error) {
 }
 
 func (s *Service) readGroup(ctx context.Context, id slugid.ID) (g *group, err error) {
-	err = s.store.Read(ctx, func(tx *store.Tx) error {
+	err = s.store.ReadOne(ctx, func(tx *store.Tx) error {
 		g, err = loadGroup(tx, id)
 		return err
 	})

@@ -27,7 +27,7 @@ func (s *Service) task(c *api.Call) (any, error) {
 		return nil, err
 	}
 	var d stored
-	err = s.store.Read(c.Context, func(tx *store.Tx) error {
+	err = s.store.ReadOne(c.Context, func(tx *store.Tx) error {
 		d, err = readDefinition(tx, id)
 		return err
 	})
@@ -175,7 +175,7 @@ func (s *Service) listDependentTasks(c *api.Call) (any, error) {
 // readCounts reads the counters of a task queue; one that was never used has
 // nothing.
 func (s *Service) readCounts(c *api.Call) (pending, running int, err error) {
-	err = s.store.Read(c.Context, func(tx *store.Tx) error {
+	err = s.store.ReadOne(c.Context, func(tx *store.Tx) error {
 		err := tx.Row(stmt.counts, c.Param("taskQueueId")).Scan(&pending, &running)
 		if errors.Is(err, store.ErrNoRows) {
 			return nil

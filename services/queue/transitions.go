@@ -12,10 +12,16 @@ import (
 // readTask reads a task on the readers' side; it is not found as a published
 // error.
 func (s *Service) readTask(ctx context.Context, id slugid.ID) (t *task, err error) {
-	err = s.store.Read(ctx, func(tx *store.Tx) error {
-		t, err = loadTask(tx, id)
-		return err
+	err = s.store.ReadOne(ctx, func(tx *store.Tx) error {
+		t = new(task)
+		return scanTask(tx.Row(stmt.task, id), t)
 	})
+	if err == nil && t.last.id > 0 { // with its past runs, all as of one moment
+		err = s.store.Read(ctx, func(tx *store.Tx) error {
+			t, err = loadTask(tx, id)
+			return err
+		})
+	}
 	if errors.Is(err, store.ErrNoRows) {
 		return nil, taskNotFound(id)
 	}
