@@ -255,12 +255,14 @@ func (m *memoryPending) letGo(h *hold) {
 	m.count(h.gate, len(h.gate.live)+1)
 }
 
-// giveUp ends the hold of a run that was taken and not claimed, unless somebody
-// else claimed it or took it since.
-func (m *memoryPending) giveUp(h *hold) {
-	if h != nil && h.gate.live[h.row] == h && !h.running {
+// giveUp ends the hold of a run that was taken and not claimed. It tells whether
+// there was one: it is over when the run was claimed, resolved or taken since.
+func (m *memoryPending) giveUp(h *hold) bool {
+	held := h != nil && h.gate.live[h.row] == h && !h.running
+	if held {
 		m.letGo(h)
 	}
+	return held
 }
 
 // follow does what a committed change of a run with a key means for the key.

@@ -13,7 +13,9 @@ import (
 // What has a concurrency key is looked after in concurrency.go.
 //
 // A run that was taken belongs to the taker, who claims it in a transaction
-// (which checks that it is still pending) or puts it back.
+// (which checks that it is still pending) or puts it back. Its task's place says
+// that it is taken until a commit changes the task, so that what was resolved
+// meanwhile is not put back.
 type memoryPending struct {
 	mu     sync.Mutex
 	queues map[string]*pendingQueue
@@ -27,6 +29,9 @@ type memoryPending struct {
 }
 
 type place struct{ heap, at int32 }
+
+// taken is the place of a task whose run somebody took.
+var taken = place{heap: -1}
 
 // pendingQueue is one task queue: its runs, or callers that wait for runs.
 // Both are never there at the same time.
@@ -60,7 +65,9 @@ func (m *memoryPending) apply(changes []pendingChange) {
 			}
 			continue
 		}
-		if p, ok := m.places[c.row]; ok {
+		if p, ok := m.places[c.row]; p == taken {
+			delete(m.places, c.row)
+		} else if ok {
 			m.remove(p)
 		}
 		if c.queue != "" {
@@ -117,20 +124,21 @@ func (m *memoryPending) leave(w *waiter) []pendingRun {
 	return runs
 }
 
-// putBack returns taken runs to their places.
+// putBack returns taken runs to their places, but for those that were claimed or
+// resolved, or are pending anew, since they were taken.
 func (m *memoryPending) putBack(queue string, runs []pendingRun) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, r := range runs {
 		if r.limit != nil {
-			m.giveUp(r.hold)
+			held := m.giveUp(r.hold)
 			r.hold = nil
-			if m.keyed[r.row] == nil {
+			if held && m.keyed[r.row] == nil {
 				m.insertKeyed(queue, r)
 			}
 			continue
 		}
-		if _, ok := m.places[r.row]; !ok { // else there is a later run of the task
+		if m.places[r.row] == taken {
 			q := m.queue(queue)
 			m.insert(q, r)
 			m.touch(q)
@@ -165,6 +173,8 @@ func (m *memoryPending) pop(q *pendingQueue, n int) []pendingRun {
 				delete(m.keyed, r.row)
 				r.hold = m.holdRun(k.limit.key, r.row, false)
 				m.settle(k.class)
+			} else {
+				m.places[r.row] = taken
 			}
 			runs = append(runs, r)
 		}

@@ -19,7 +19,13 @@ func TestMemoryPendingOrder(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	m := newMemoryPending()
 	model := map[string][]pendingRun{}
+	held := map[int64]pendingChange{}  // what was taken, and not changed since
+	stale := map[int64]pendingChange{} // what was, and did change
 	drop := func(row int64) {
+		if c, ok := held[row]; ok {
+			stale[row] = c
+		}
+		delete(held, row)
 		for q := range model {
 			model[q] = slices.DeleteFunc(model[q], func(x pendingRun) bool { return x.row == row })
 		}
@@ -35,7 +41,22 @@ func TestMemoryPendingOrder(t *testing.T) {
 	}
 	for range 50_000 {
 		queue := fmt.Sprint("q/", r.IntN(3))
-		switch r.IntN(6) {
+		switch r.IntN(8) {
+		case 6: // what was taken a while ago comes back
+			for row, c := range held {
+				m.putBack(c.queue, []pendingRun{c.pendingRun})
+				model[c.queue] = append(model[c.queue], c.pendingRun)
+				delete(held, row)
+				break
+			}
+		case 7:
+			for row, c := range stale {
+				if _, again := held[row]; !again {
+					m.putBack(c.queue, []pendingRun{c.pendingRun})
+				}
+				delete(stale, row)
+				break
+			}
 		case 0, 1, 2:
 			c := pendingAt(r.Int64N(500), clock.Time(r.IntN(50)), priority(1+r.IntN(7)), queue)
 			m.apply([]pendingChange{c})
@@ -62,14 +83,17 @@ func TestMemoryPendingOrder(t *testing.T) {
 				m.putBack(queue, got)
 			} else {
 				model[queue] = model[queue][len(want):]
+				for _, x := range got {
+					held[x.row] = pendingChange{pendingRun: x, queue: queue}
+				}
 			}
 		}
 		size := 0
 		for _, q := range model {
 			size += len(q)
 		}
-		if len(m.places) != size {
-			t.Fatalf("%d places for %d runs", len(m.places), size)
+		if len(m.places) != size+len(held) {
+			t.Fatalf("%d places for %d runs and %d that were taken", len(m.places), size, len(held))
 		}
 	}
 }
@@ -84,6 +108,8 @@ func TestMemoryPendingForgetsQueues(t *testing.T) {
 			m.apply([]pendingChange{{pendingRun: pendingRun{row: i}}})
 		} else if runs, _ := m.take(fmt.Sprint("q/", i), 1); len(runs) != 1 {
 			t.Fatal(runs)
+		} else {
+			m.apply([]pendingChange{{pendingRun: pendingRun{row: i}, running: true}})
 		}
 	}
 	if len(m.queues) != 0 || len(m.places) != 0 || len(m.unused) != len(m.heaps) {
@@ -163,7 +189,8 @@ func BenchmarkMemoryPendingDeep(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		m.apply([]pendingChange{pendingAt(row, clock.Time(row), lowest, "prov/type")})
-		m.take("prov/type", 1)
+		runs, _ := m.take("prov/type", 1)
+		m.apply([]pendingChange{{pendingRun: pendingRun{row: runs[0].row}, running: true}})
 		row++
 	}
 }
