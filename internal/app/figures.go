@@ -15,16 +15,27 @@ const figuresTimeout = 5 * time.Second
 // maxDeadFigures bounds how many dead letters are counted one by one.
 const maxDeadFigures = 10_000
 
-// publishFigures makes what the parts count visible as metrics.
+// emitter takes one figure of a family.
+type emitter = func(f *obs.Family, value float64, labels ...string)
+
+// publishFigures makes what the parts count visible as metrics. The parts are
+// read one after the other, the store first: so its counters contain the queries
+// that all earlier readings made, and none of this one.
 func (a *App) publishFigures(m *obs.Metrics) {
-	a.publishStore(m)
-	a.publishEvents(m)
-	a.publishQueue(m)
+	var families []*obs.Family
+	var reads []func(emitter)
+	for _, part := range []func() ([]*obs.Family, func(emitter)){a.storeFigures, a.eventFigures, a.queueFigures} {
+		f, read := part()
+		families, reads = append(families, f...), append(reads, read)
+	}
+	m.Publish(families, func(emit emitter) {
+		for _, read := range reads {
+			read(emit)
+		}
+	})
 }
 
-// publishStore comes first, so that its counters do not contain the queries of
-// the others.
-func (a *App) publishStore(m *obs.Metrics) {
+func (a *App) storeFigures() ([]*obs.Family, func(emitter)) {
 	counter := func(name, help string) *obs.Family { return &obs.Family{Name: name, Help: help, Counter: true} }
 	commits := counter("taskcluster_store_commits_total", "Transactions committed.")
 	rollbacks := counter("taskcluster_store_rollbacks_total", "Transactions that were undone.")
@@ -33,7 +44,7 @@ func (a *App) publishStore(m *obs.Metrics) {
 	statements := counter("taskcluster_store_statements_total", "SQL statements executed.")
 	waiting := &obs.Family{Name: "taskcluster_store_waiting_operations", Help: "Writes that wait in line for the next transaction."}
 	leases := &obs.Family{Name: "taskcluster_leases_held", Help: "Leases for background work that some process holds."}
-	m.Publish([]*obs.Family{commits, rollbacks, operations, reads, statements, waiting, leases}, func(emit func(*obs.Family, float64, ...string)) {
+	return []*obs.Family{commits, rollbacks, operations, reads, statements, waiting, leases}, func(emit emitter) {
 		stats := a.store.Stats()
 		emit(commits, float64(stats.Commits))
 		emit(rollbacks, float64(stats.Rollbacks))
@@ -48,15 +59,15 @@ func (a *App) publishStore(m *obs.Metrics) {
 			}
 			return err
 		})
-	})
+	}
 }
 
-func (a *App) publishEvents(m *obs.Metrics) {
+func (a *App) eventFigures() ([]*obs.Family, func(emitter)) {
 	byConsumer := []string{"consumer"}
 	head := &obs.Family{Name: "taskcluster_events_head", Help: "Position of the newest event."}
 	lag := &obs.Family{Name: "taskcluster_events_lag_seconds", Help: "Age of the oldest event that a consumer has not handled yet; 0 when there is none.", Labels: byConsumer}
 	dead := &obs.Family{Name: "taskcluster_events_dead_letters", Help: "Events that a consumer has given up and that wait for an operator.", Labels: byConsumer}
-	m.Publish([]*obs.Family{head, lag, dead}, func(emit func(*obs.Family, float64, ...string)) {
+	return []*obs.Family{head, lag, dead}, func(emit emitter) {
 		emit(head, float64(a.events.Head()))
 		a.figure("the consumers of events", func(ctx context.Context) error {
 			lags, err := a.events.Consumers(ctx)
@@ -76,7 +87,7 @@ func (a *App) publishEvents(m *obs.Metrics) {
 			}
 			return err
 		})
-	})
+	}
 }
 
 // deadLetters counts dead letters by consumer; consumers without any have a 0.
@@ -92,7 +103,7 @@ func (a *App) deadLetters(ctx context.Context, lags []events.Lag) (map[string]in
 	return counts, err
 }
 
-func (a *App) publishQueue(m *obs.Metrics) {
+func (a *App) queueFigures() ([]*obs.Family, func(emitter)) {
 	labels := []string{"provisionerId", "workerType"}
 	gauge := func(name, help string) *obs.Family { return &obs.Family{Name: name, Help: help, Labels: labels} }
 	pending := gauge("queue_pending_tasks", "Tasks that wait for a worker.")
@@ -106,7 +117,7 @@ func (a *App) publishQueue(m *obs.Metrics) {
 	exceptions := &obs.Family{Name: "queue_exception_tasks", Help: "Runs that this process has resolved as exception.", Labels: append(labels[:2:2], "reasonResolved"), Counter: true}
 	late := &obs.Family{Name: "queue_expiry_lag_seconds", Help: "For how long something has been due for removal that is still there."}
 	families := []*obs.Family{pending, claimed, workers, quarantined, running, idle, completed, failed, exceptions, late}
-	m.Publish(families, func(emit func(*obs.Family, float64, ...string)) {
+	return families, func(emit emitter) {
 		for _, r := range a.queue.Resolutions() {
 			provisioner, worker, _ := strings.Cut(r.TaskQueueID, "/")
 			switch r.State {
@@ -140,7 +151,7 @@ func (a *App) publishQueue(m *obs.Metrics) {
 			}
 			return err
 		})
-	})
+	}
 }
 
 // figure reads figures from the database. When that fails they are missing, and
