@@ -18,10 +18,11 @@ import (
 )
 
 var (
-	kills    = flag.Int("kills", 12, "how often a process is killed, in each of the tests that do so")
-	restarts = flag.Int("restarts", 4, "how often PostgreSQL is restarted, and how often the broker")
-	cuts     = flag.Int("cuts", 9, "how often the connection to PostgreSQL is cut")
-	pause    = flag.Duration("pause", 8*time.Second, "how long a process stands still")
+	kills        = flag.Int("kills", 12, "how often a process is killed, in each of the tests that do so")
+	restarts     = flag.Int("restarts", 4, "how often PostgreSQL is restarted")
+	cuts         = flag.Int("cuts", 9, "how often the connection to PostgreSQL is cut")
+	brokerFaults = flag.Int("broker-faults", 4, "how many faults of RabbitMQ, and of the way to it")
+	pause        = flag.Duration("pause", 8*time.Second, "how long a process stands still")
 )
 
 const (
@@ -44,34 +45,37 @@ type deployment struct {
 	nodes   []*harness.Server // nil: not there
 	ledger  *workload.Ledger
 	history *workload.History
-	load    *workload.Load
+	load    *workload.Load // once they work
 }
 
 // deploy starts a node for each url, and a load on them. The urls lead to the
 // same PostgreSQL; a single empty one stands for SQLite.
 func deploy(t *testing.T, binary string, urls ...string) *deployment {
 	t.Helper()
-	var dirs []string
-	for range urls {
-		dirs = append(dirs, t.TempDir())
-	}
-	return deployIn(t, binary, dirs, urls...)
+	d := prepare(t, binary, urls)
+	d.work()
+	return d
 }
 
-// deployIn is deploy with given data directories.
-func deployIn(t *testing.T, binary string, dirs []string, urls ...string) *deployment {
+// prepare is deploy without a load, and with further arguments of the nodes.
+func prepare(t *testing.T, binary string, urls []string, args ...string) *deployment {
 	t.Helper()
-	d := &deployment{t: t, binary: binary, dirs: dirs, urls: urls, ledger: workload.NewLedger(), history: workload.NewHistory(), nodes: make([]*harness.Server, len(urls))}
-	d.args = []string{"--log-level", "error", "--claim-timeout", claimTimeout.String()}
+	d := &deployment{t: t, binary: binary, urls: urls, ledger: workload.NewLedger(), history: workload.NewHistory(), nodes: make([]*harness.Server, len(urls))}
+	d.args = append([]string{"--log-level", "error", "--claim-timeout", claimTimeout.String()}, args...)
 	for i := range urls {
+		d.dirs = append(d.dirs, t.TempDir())
 		if i > 0 {
-			harness.Join(t, dirs[0], dirs[i])
+			harness.Join(t, d.dirs[0], d.dirs[i])
 		}
 		d.start(i)
 	}
-	d.load = workload.Start(d.ledger, "w", clients, d.up()...)
-	t.Cleanup(d.load.Stop)
 	return d
+}
+
+// work sets clients to work on the nodes.
+func (d *deployment) work() {
+	d.load = workload.Start(d.ledger, "w", clients, d.up()...)
+	d.t.Cleanup(d.load.Stop)
 }
 
 func (d *deployment) start(i int) {

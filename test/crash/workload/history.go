@@ -19,6 +19,8 @@ type History struct {
 	groups   map[string]*group
 	auth     map[string]*toldEntity
 	at       events.Position
+	sums     []sum          // of all events, in order
+	created  map[string]int // by the id of a client: how many events there were, its creation included
 	problems []string
 
 	// Events is how many were read, Repeated how many of them said again what
@@ -58,7 +60,7 @@ type toldEntity struct{ created, updated, deleted int }
 
 // NewHistory begins before the first event.
 func NewHistory() *History {
-	return &History{tasks: map[string]*told{}, groups: map[string]*group{}, auth: map[string]*toldEntity{}}
+	return &History{tasks: map[string]*told{}, groups: map[string]*group{}, auth: map[string]*toldEntity{}, created: map[string]int{}}
 }
 
 // At is the position of the last event.
@@ -109,6 +111,7 @@ func (h *History) Add(messages []events.Message) {
 			h.broken("%s: %v", m.Exchange, err)
 			continue
 		}
+		h.remember(m, &p)
 		if name, ok := strings.CutPrefix(m.Exchange, "exchange/taskcluster-queue/v1/"); ok {
 			h.queue(name, m, &p)
 		} else if name, ok := strings.CutPrefix(m.Exchange, "exchange/taskcluster-auth/v1/"); ok {

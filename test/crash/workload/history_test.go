@@ -141,3 +141,38 @@ func TestLedger(t *testing.T) {
 		}
 	}
 }
+
+// TestWalk: what arrives may go back and repeat; whatever is missing, overtaken
+// or made up is noticed.
+func TestWalk(t *testing.T) {
+	sums := func(letters string) (out []sum) {
+		for _, c := range letters {
+			out = append(out, sumOf("x", string(c), nil, nil))
+		}
+		return out
+	}
+	for _, c := range []struct {
+		log, arrived string
+		next, again  int
+		right        bool
+	}{
+		{"abcdef", "abcdef", 0, 0, true},
+		{"abcdef", "cdef", 2, 0, true},
+		{"abcdef", "abcbcdef", 0, 2, true},
+		{"abcdef", "cdabcdef", 2, 4, true},
+		{"abcdef", "abcdabcbcdef", 0, 6, true},
+		{"abacad", "abacabacad", 0, 4, true}, // one that is published more than once
+		{"abcdef", "abcde", 0, 0, false},
+		{"abcdef", "bcdef", 0, 0, false},
+		{"abcdef", "abdef", 0, 0, false},
+		{"abcdef", "abdcef", 0, 0, false},
+		{"abcdef", "abcabdef", 0, 2, false}, // in the repetition as well
+		{"abcdef", "abcxdef", 0, 0, false},
+		{"abcdef", "", 0, 0, false},
+	} {
+		again, problem := walk(sums(c.log), c.next, sums(c.arrived))
+		if (problem == "") != c.right || c.right && len(again) != c.again {
+			t.Errorf("%s as %s from %d: %d came again, %q", c.log, c.arrived, c.next, len(again), problem)
+		}
+	}
+}
