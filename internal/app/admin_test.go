@@ -294,7 +294,10 @@ func findings(t *testing.T, s config.Settings) map[string]Finding {
 func TestCheck(t *testing.T) {
 	s3 := testenv.S3(t)
 	url := testenv.Postgres(t)
-	for name, env := range map[string]map[string]string{"sqlite": nil, "postgres": onPostgres(t, url), "s3": s3Settings(s3)} {
+	broker := testenv.RabbitMQ(t)
+	for name, env := range map[string]map[string]string{
+		"sqlite": nil, "postgres": onPostgres(t, url), "s3": s3Settings(s3), "rabbitmq": {"TASKCLUSTER_AMQP_URL": broker.URL},
+	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			s := settings(t, dir, env)
@@ -314,7 +317,7 @@ func TestCheck(t *testing.T) {
 		want   map[string]Status
 	}{
 		"nothing is there": {func(t *testing.T, dir string, s *config.Settings) { os.RemoveAll(dir) },
-			map[string]Status{"keys": Warn, "database": Warn, "blob": Warn, "root-url": Fail, "clock": Warn, "credentials": Warn}},
+			map[string]Status{"keys": Warn, "database": Warn, "blob": Warn, "broker": OK, "root-url": Fail, "clock": Warn, "credentials": Warn}},
 		"the server is stopped": {func(*testing.T, string, *config.Settings) {},
 			map[string]Status{"keys": OK, "database": OK, "blob": OK, "root-url": Fail, "clock": Warn, "credentials": Warn}},
 		"the keys are open to all": {func(t *testing.T, dir string, s *config.Settings) { os.Chmod(filepath.Join(dir, "keys"), 0o644) },
@@ -339,6 +342,14 @@ func TestCheck(t *testing.T) {
 			three, id, secret := "s3", "id", config.Secret("s3cret")
 			s.ArtifactStore, s.S3Endpoint, s.S3Bucket, s.S3AccessKeyID, s.S3SecretKey = &three, &away, &id, &id, &secret
 		}, map[string]Status{"blob": Fail}},
+		"RabbitMQ is away": {func(t *testing.T, dir string, s *config.Settings) {
+			url := config.Secret("amqp://u:s3cret@127.0.0.1:1/x")
+			s.AMQPURL = &url
+		}, map[string]Status{"database": OK, "broker": Fail}},
+		"RabbitMQ knows another password": {func(t *testing.T, dir string, s *config.Settings) {
+			url := config.Secret("amqp://guest:s3cret@" + broker.Addr + "/")
+			s.AMQPURL = &url
+		}, map[string]Status{"broker": Fail}},
 	} {
 		t.Run(what, func(t *testing.T) {
 			dir := t.TempDir()

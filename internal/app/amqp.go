@@ -3,14 +3,12 @@ package app
 import (
 	"fmt"
 
-	"taskcluster/internal/api"
 	"taskcluster/internal/events/amqp"
 	"taskcluster/internal/obs"
 )
 
-// newRelay makes the mirror of the event log in RabbitMQ, if one is set. It is
-// given all services: whichever process mirrors does it for all.
-func (a *App) newRelay(services []api.Service) error {
+// newRelay makes the mirror of the event log in RabbitMQ, if one is set.
+func (a *App) newRelay() error {
 	connected := &obs.Family{Name: "taskcluster_amqp_relay_held", Help: "1 while this process mirrors events to RabbitMQ; of several processes one does."}
 	published := &obs.Family{Name: "taskcluster_amqp_published_total", Help: "Events that RabbitMQ has confirmed to this process.", Counter: true}
 	a.metrics.Publish([]*obs.Family{connected, published}, func(emit func(*obs.Family, float64, ...string)) {
@@ -29,16 +27,20 @@ func (a *App) newRelay(services []api.Service) error {
 	if a.settings.AMQPURL == nil {
 		return nil
 	}
-	var exchanges []string
-	for _, s := range services {
-		for _, x := range s.Exchanges {
-			exchanges = append(exchanges, "exchange/taskcluster-"+s.Name+"/v1/"+x.Name)
-		}
-	}
 	var err error
-	a.relay, err = amqp.New(amqp.Config{Log: a.events, Logger: a.log, URL: string(*a.settings.AMQPURL), Exchanges: exchanges})
+	a.relay, err = amqp.New(amqp.Config{Log: a.events, Logger: a.log, URL: string(*a.settings.AMQPURL), Exchanges: a.exchanges()})
 	if err != nil {
 		return fmt.Errorf("setting amqp-url: %w", err)
 	}
 	return nil
+}
+
+// exchanges are those of all services: whichever process mirrors does it for all.
+func (a *App) exchanges() (names []string) {
+	for _, s := range a.services() {
+		for _, x := range s.Exchanges {
+			names = append(names, "exchange/taskcluster-"+s.Name+"/v1/"+x.Name)
+		}
+	}
+	return names
 }

@@ -153,11 +153,10 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 		return nil, err
 	}
 
-	services := []api.Service{a.auth.API(), a.queue.API(), a.object.API(), a.purge.API(), a.live.API()}
-	if err := a.newRelay(services); err != nil {
+	if err := a.newRelay(); err != nil {
 		return nil, err
 	}
-	services = a.served(services...)
+	services := a.served(a.services()...)
 	var sources []schema.Source
 	var names []string
 	for _, s := range services {
@@ -216,6 +215,11 @@ func (a *App) reach(service string, rooms *router) *client.Config {
 // work.
 func (a *App) serves(service string) bool {
 	return a.settings.Only == nil || slices.Contains(*a.settings.Only, service)
+}
+
+// services are all services as data, which an app that serves nothing has, too.
+func (a *App) services() []api.Service {
+	return []api.Service{a.auth.API(), a.queue.API(), a.object.API(), a.purge.API(), a.live.API()}
 }
 
 // served picks the services that this process is to serve.

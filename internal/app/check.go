@@ -19,6 +19,7 @@ import (
 	"taskcluster/client/auth"
 	"taskcluster/internal/blob"
 	"taskcluster/internal/config"
+	"taskcluster/internal/events/amqp"
 	"taskcluster/internal/slugid"
 	"taskcluster/internal/store"
 	"taskcluster/internal/store/keyring"
@@ -67,7 +68,7 @@ func Check(ctx context.Context, settings config.Settings, log *slog.Logger) []Fi
 		name string
 		run  func(ctx context.Context) (Status, string)
 	}{
-		{"keys", c.keys}, {"database", c.database}, {"blob", c.blob},
+		{"keys", c.keys}, {"database", c.database}, {"blob", c.blob}, {"broker", c.broker},
 		{"root-url", c.reachable}, {"clock", c.clock}, {"credentials", c.credentials},
 	} {
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
@@ -204,6 +205,17 @@ func read(ctx context.Context, blobs blob.Store, key string, want []byte) error 
 		return fmt.Errorf("an object that was written could not be read: %w", err)
 	}
 	return nil
+}
+
+// broker looks whether events can be mirrored to RabbitMQ. It changes nothing there.
+func (c *checking) broker(ctx context.Context) (Status, string) {
+	if c.settings.AMQPURL == nil {
+		return OK, "There is no amqp-url: events are not mirrored to RabbitMQ, and nothing needs it."
+	}
+	if err := amqp.Check(ctx, string(*c.settings.AMQPURL), idle(c.settings, c.log).exchanges()); err != nil {
+		return Fail, sentence(err)
+	}
+	return OK, "RabbitMQ answers, and its user may declare and publish what it must."
 }
 
 // root is the URL by which others reach the deployment.

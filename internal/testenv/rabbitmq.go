@@ -46,9 +46,12 @@ func RabbitMQ(t testing.TB) *RabbitMQServer {
 type RabbitMQServer struct {
 	URL        string // amqp://guest:guest@127.0.0.1:PORT/
 	Addr       string // 127.0.0.1:PORT, of AMQP
+	TLSAddr    string // 127.0.0.1:PORT, of AMQP in TLS
+	CA         string // the file with the authority of its certificate, which nobody else knows
 	Management string // http://127.0.0.1:PORT, where guest, guest is the administrator
 
 	dir    string
+	dist   int // ports
 	epmd   int
 	attr   *syscall.SysProcAttr
 	mapper *exec.Cmd // epmd, which the broker would otherwise leave behind
@@ -61,15 +64,16 @@ func StartRabbitMQ() (_ *RabbitMQServer, err error) {
 		return nil, fmt.Errorf("this test needs RabbitMQ, which is not installed: `make test` installs it (%w)", err)
 	}
 	s := &RabbitMQServer{}
-	var ports [4]int
+	var ports [5]int
 	for i := range ports {
 		if ports[i], err = freePort(); err != nil {
 			return nil, err
 		}
 	}
-	s.epmd = ports[3]
+	s.dist, s.epmd = ports[2], ports[3]
 	s.Addr = fmt.Sprintf("127.0.0.1:%d", ports[0])
 	s.URL = "amqp://guest:guest@" + s.Addr + "/"
+	s.TLSAddr = fmt.Sprintf("127.0.0.1:%d", ports[4])
 	s.Management = fmt.Sprintf("http://127.0.0.1:%d", ports[1])
 	if s.dir, err = os.MkdirTemp("", "taskcluster-rabbitmq-"); err != nil {
 		return nil, err
@@ -79,12 +83,21 @@ func StartRabbitMQ() (_ *RabbitMQServer, err error) {
 			err = errors.Join(err, s.Stop())
 		}
 	}()
+	s.CA = filepath.Join(s.dir, "ca.pem")
+	ca, cert, key, err := certificate()
+	if err != nil {
+		return nil, err
+	}
 	for name, text := range map[string]string{
-		"rabbitmq.conf": fmt.Sprintf("listeners.tcp.1 = %s\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = %d\n"+
-			"disk_free_limit.absolute = 1MB\ncollect_statistics_interval = 500\n", s.Addr, ports[1]),
+		"rabbitmq.conf": fmt.Sprintf("listeners.tcp.1 = %s\nlisteners.ssl.1 = %s\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = %d\n"+
+			"disk_free_limit.absolute = 1MB\ncollect_statistics_interval = 500\n"+
+			"ssl_options.cacertfile = %s\nssl_options.certfile = %[5]s/cert.pem\nssl_options.keyfile = %[5]s/key.pem\nssl_options.verify = verify_none\n",
+			s.Addr, s.TLSAddr, ports[1], s.CA, s.dir),
+		"ca.pem":          ca,
+		"cert.pem":        cert,
+		"key.pem":         key,
 		"enabled_plugins": "[rabbitmq_management].\n",
 		"env.conf":        "",
-		"dist":            strconv.Itoa(ports[2]),
 	} {
 		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o644); err != nil {
 			return nil, err
@@ -96,6 +109,26 @@ func StartRabbitMQ() (_ *RabbitMQServer, err error) {
 	return s, s.Start()
 }
 
+// Env is the environment in which the broker's own programs, such as
+// rabbitmqctl, find this one.
+func (s *RabbitMQServer) Env() []string {
+	return []string{
+		"PATH=/usr/lib/rabbitmq/bin:" + os.Getenv("PATH"), "HOME=" + s.dir, "LANG=C.UTF-8",
+		"ERL_EPMD_PORT=" + strconv.Itoa(s.epmd), "ERL_EPMD_ADDRESS=127.0.0.1",
+		"RABBITMQ_NODENAME=test" + strconv.Itoa(s.dist) + "@localhost", "RABBITMQ_CONF_ENV_FILE=" + filepath.Join(s.dir, "env.conf"),
+	}
+}
+
+// Control runs rabbitmqctl.
+func (s *RabbitMQServer) Control(args ...string) error {
+	cmd := exec.Command("/usr/lib/rabbitmq/bin/rabbitmqctl", args...)
+	cmd.Env = s.Env()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("rabbitmqctl %s: %w\n%s", args[0], err, out)
+	}
+	return nil
+}
+
 // Start starts a broker that was stopped or killed, on the same ports and data.
 func (s *RabbitMQServer) Start() error {
 	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
@@ -104,20 +137,12 @@ func (s *RabbitMQServer) Start() error {
 	}
 	defer log.Close()
 	in := func(name string) string { return filepath.Join(s.dir, name) }
-	dist, err := os.ReadFile(in("dist"))
-	if err != nil {
-		return err
-	}
-	env := []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "LANG=C.UTF-8",
-		"ERL_EPMD_PORT=" + strconv.Itoa(s.epmd), "ERL_EPMD_ADDRESS=127.0.0.1",
-		"RABBITMQ_NODENAME=test" + string(dist) + "@localhost", "RABBITMQ_DIST_PORT=" + string(dist),
-		"RABBITMQ_CONFIG_FILE=" + in("rabbitmq.conf"), "RABBITMQ_CONF_ENV_FILE=" + in("env.conf"),
-		"RABBITMQ_ENABLED_PLUGINS_FILE=" + in("enabled_plugins"),
-		"RABBITMQ_MNESIA_BASE=" + in("data"), "RABBITMQ_LOG_BASE=" + in("logs"), "RABBITMQ_PID_FILE=" + in("pid"),
+	env := append(s.Env(), "RABBITMQ_DIST_PORT="+strconv.Itoa(s.dist),
+		"RABBITMQ_CONFIG_FILE="+in("rabbitmq.conf"), "RABBITMQ_ENABLED_PLUGINS_FILE="+in("enabled_plugins"),
+		"RABBITMQ_MNESIA_BASE="+in("data"), "RABBITMQ_LOG_BASE="+in("logs"), "RABBITMQ_PID_FILE="+in("pid"),
 		// Schedulers that spin would take the processor from the test.
 		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}",
-	}
+	)
 	run := func(program string, args ...string) (*exec.Cmd, error) {
 		cmd := exec.Command(program, args...)
 		attr := *s.attr

@@ -8,9 +8,21 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// A broker starts, keeps what is durable over a crash and a restart, and stops.
+// A broker starts, obeys its program, keeps what is durable over a crash and a
+// restart, and stops.
 func TestRabbitMQ(t *testing.T) {
 	s := RabbitMQ(t)
+	if err := s.Control("add_user", "someone", "a-password"); err != nil {
+		t.Error(err)
+	}
+	if err := s.Control("add_user", "someone", "a-password"); err == nil {
+		t.Error("a user was added twice")
+	}
+	secure, err := amqp.Dial("amqps://guest:guest@" + s.TLSAddr + "/?cacertfile=" + s.CA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secure.Close()
 	with := func(do func(ch *amqp.Channel)) {
 		conn, err := amqp.Dial(s.URL)
 		if err != nil {

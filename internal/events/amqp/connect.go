@@ -56,6 +56,7 @@ type session struct {
 // a network that swallows everything included.
 func (b broker) open(ctx context.Context) (*session, error) {
 	var raw net.Conn
+	var stop func() bool
 	dialer := net.Dialer{Timeout: dialTimeout}
 	properties := amqp091.NewConnectionProperties()
 	properties.SetClientConnectionName(b.name)
@@ -65,17 +66,20 @@ func (b broker) open(ctx context.Context) (*session, error) {
 		if err != nil {
 			return nil, err
 		}
-		raw = conn
+		raw, stop = conn, context.AfterFunc(ctx, func() { conn.Close() })
 		return conn, conn.SetDeadline(time.Now().Add(dialTimeout)) // of the handshake; the library removes it then
 	}
 	conn, err := amqp091.DialConfig(b.url, config)
 	if err != nil {
 		if raw != nil {
+			stop()
 			raw.Close()
+		}
+		if ctx.Err() != nil { // else the library guesses
+			err = context.Cause(ctx)
 		}
 		return nil, fmt.Errorf("cannot connect to RabbitMQ: %w", err)
 	}
-	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	s := &session{conn: conn, close: func() {
 		if stop() {
 			// A broker that hears is told; the deadline is for one that does not.
