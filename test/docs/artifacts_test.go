@@ -39,7 +39,7 @@ func TestArtifactSettings(t *testing.T) {
 			server := harness.Start(t, binary, t.TempDir(), "--config", file)
 			defer server.Stop()
 			for _, p := range programs {
-				javaScript(t, p, filepath.Join(root, "test", "conformance"), server.Env())
+				javaScript(t, p, server.Env())
 			}
 		})
 	}

@@ -61,7 +61,7 @@ func TestExamples(t *testing.T) {
 				}
 				run(b.place, file)
 			case "js":
-				javaScript(t, b, filepath.Join(root, "test", "conformance"), server.Env())
+				javaScript(t, b, server.Env())
 			}
 		}
 	}
@@ -77,19 +77,27 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// javaScript runs a block beside the conformance tests, where the official
-// client is installed.
-func javaScript(t *testing.T, b block, dir string, env []string) {
-	t.Run(b.place, func(t *testing.T) {
-		if _, err := os.Stat(filepath.Join(dir, "node_modules")); err != nil {
-			cmd := exec.Command("npm", "ci", "--silent", "--no-audit", "--no-fund")
-			cmd.Dir = dir
-			if out, err := cmd.CombinedOutput(); err != nil {
-				t.Fatalf("npm ci: %v\n%s", err, out)
-			}
+// modules is where the official client and amqplib are installed, for the
+// conformance tests.
+func modules(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(harness.Root(t), "test", "conformance")
+	installed := filepath.Join(dir, "node_modules")
+	if _, err := os.Stat(filepath.Join(installed, "amqplib")); err != nil {
+		cmd := exec.Command("npm", "ci", "--silent", "--no-audit", "--no-fund")
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("npm ci: %v\n%s", err, out)
 		}
+	}
+	return installed
+}
+
+// javaScript runs a block beside the conformance tests.
+func javaScript(t *testing.T, b block, env []string) {
+	t.Run(b.place, func(t *testing.T) {
 		cmd := exec.Command("node", "--input-type=module", "-e", b.text)
-		cmd.Dir, cmd.Env = dir, env
+		cmd.Dir, cmd.Env = filepath.Dir(modules(t)), env
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("%v\n%s", err, out)
 		}

@@ -1,6 +1,7 @@
 package docs
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -21,7 +22,7 @@ import (
 
 // TestOperating does what docs/operating.md says, from the laptop to three
 // nodes: it writes the files that the page shows and runs its commands, in order,
-// against PostgreSQL, an S3 server, nginx and HAProxy.
+// against PostgreSQL, an S3 server, RabbitMQ, nginx and HAProxy.
 //
 // What is not as on a real machine: directories such as /etc lie below one of the
 // test's own, addresses are free ports of this one, nobody becomes another user,
@@ -101,6 +102,7 @@ type machine struct {
 	words *strings.Replacer
 	ran   int
 	tasks []string // that were made so far
+	quiet int      // how many of them were before RabbitMQ
 }
 
 func newMachine(t *testing.T) *machine {
@@ -122,13 +124,14 @@ func newMachine(t *testing.T) *machine {
 	database, _, _ = strings.Cut(database, "/")
 	_, databasePort, _ := strings.Cut(database, ":")
 	s3 := testenv.S3(t)
+	rabbit := testenv.RabbitMQ(t)
 	for range 3 {
 		m.nodes = append(m.nodes, freeAddress(t))
 	}
 	proxy := freeAddress(t)
 	_, port, _ := strings.Cut(proxy, ":")
 	m.root = "https://localhost:" + port
-	for _, d := range []string{"bin", "examples", "deploy", "run", "etc/systemd/system", "etc/nginx/conf.d", "etc/haproxy", "etc/ssl/taskcluster", "var/lib", "usr/local/bin"} {
+	for _, d := range []string{"bin", "examples", "deploy", "run", "etc/systemd/system", "etc/nginx/conf.d", "etc/haproxy", "etc/ssl/taskcluster", "var/lib", "usr/local/bin", "opt"} {
 		m.mkdir(d)
 	}
 	tree := harness.Root(t)
@@ -140,16 +143,24 @@ func newMachine(t *testing.T) *machine {
 	stands, _ := filepath.Glob(filepath.Join(tree, "test/docs/testdata/bin/*"))
 	copyInto(t, m.path("bin"), stands...)
 	m.certificate()
+	control := "#!/bin/sh\nexport '" + strings.Join(rabbit.Env(), "' '") + "'\nexec rabbitmqctl \"$@\"\n"
+	if err := os.WriteFile(m.path("bin/rabbitmqctl"), []byte(control), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(modules(t), m.path("opt/node_modules")); err != nil {
+		t.Fatal(err)
+	}
 	m.words = strings.NewReplacer(
-		"/etc/", dir+"/etc/", "/var/lib/", dir+"/var/lib/", "/usr/local/bin/", dir+"/usr/local/bin/", "/backup", dir+"/backup",
+		"/etc/", dir+"/etc/", "/var/lib/", dir+"/var/lib/", "/usr/local/bin/", dir+"/usr/local/bin/", "/opt/", dir+"/opt/", "/backup", dir+"/backup",
 		"https://ci.example.com", m.root, "listen 443", "listen "+proxy, "bind :443", "bind "+proxy,
 		"10.0.0.1:8080", m.nodes[0], "10.0.0.2:8080", m.nodes[1], "10.0.0.3:8080", m.nodes[2], "0.0.0.0:8080", m.nodes[0],
-		"localhost:5432", database, "https://s3.example.com", s3.Endpoint, "taskcluster-artifacts", s3.Bucket, "my-access-key", s3.AccessKeyID,
+		"localhost:5432", database, "localhost:5672", rabbit.Addr, "https://s3.example.com", s3.Endpoint, "taskcluster-artifacts", s3.Bucket, "my-access-key", s3.AccessKeyID,
 	)
 	m.write("/etc/taskcluster/s3-secret", s3.SecretAccessKey)
 	m.write("/etc/nginx/nginx.conf", nginxMain)
 	m.env = []string{
 		"PATH=" + m.path("bin") + ":" + os.Getenv("PATH"), "HOME=" + dir, "MACHINE=" + dir, "SSL_CERT_FILE=" + m.path("etc/ssl/taskcluster/ci.example.com.pem"),
+		"NODE_EXTRA_CA_CERTS=" + m.path("etc/ssl/taskcluster/ci.example.com.pem"),
 		"PGHOST=127.0.0.1", "PGPORT=" + databasePort, "PGUSER=test", "PGDATABASE=postgres",
 	}
 	return m
@@ -270,7 +281,8 @@ func (m *machine) run(b sectioned, node int) {
 	cmd.Stdout, cmd.Stderr = out, out // a file, which servers may keep open
 	if err := cmd.Run(); err != nil {
 		text, _ := os.ReadFile(out.Name())
-		m.t.Fatalf("%s (%s), node %d: %v\n%s\n%s", b.place, b.section, node+1, err, b.text, text)
+		log, _ := os.ReadFile(m.path(fmt.Sprintf("run/taskcluster-%d.log", node)))
+		m.t.Fatalf("%s (%s), node %d: %v\n%s\n%s\n%s", b.place, b.section, node+1, err, b.text, text, log[max(0, len(log)-5000):])
 	}
 }
 
@@ -309,12 +321,16 @@ func (m *machine) after(section string) {
 	case "PostgreSQL":
 		m.tasks = nil // as the page says
 		m.newTask()
+	case "RabbitMQ":
+		m.quiet = len(m.tasks)
+		m.newTask()
 	case "Three nodes":
 		m.newTask()
 		m.stand("kill", 1)
 		for range 5 {
 			m.newTask()
 		}
+		m.hearTasks()
 	}
 	m.findTasks(section)
 }
@@ -371,5 +387,33 @@ func (m *machine) findTasks(section string) {
 		if _, err := m.queue().Status(m.t.Context(), id); err != nil {
 			m.t.Fatalf("after the section %q: task %s: %v", section, id, err)
 		}
+	}
+}
+
+// hearTasks looks whether the reader of the page hears of all tasks.
+func (m *machine) hearTasks() {
+	m.t.Helper()
+	silent := map[string]bool{}
+	for _, id := range m.tasks[m.quiet:] {
+		silent[id] = true
+	}
+	ctx, cancel := context.WithTimeout(m.t.Context(), time.Minute)
+	defer cancel()
+	reader := exec.CommandContext(ctx, "node", m.path("opt/dashboard/reader.mjs"))
+	out, err := reader.StdoutPipe()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if err := reader.Start(); err != nil {
+		m.t.Fatal(err)
+	}
+	for lines := bufio.NewScanner(out); len(silent) > 0 && lines.Scan(); {
+		_, id, _ := strings.Cut(lines.Text(), " ")
+		delete(silent, id)
+	}
+	cancel()
+	reader.Wait() // its error is that of being ended
+	if len(silent) > 0 {
+		m.t.Errorf("nothing was heard of the tasks %v", silent)
 	}
 }
