@@ -144,8 +144,8 @@ func schema(ctx context.Context, database string) (in string, drop func() error,
 	return u.String(), drop, nil
 }
 
-// start runs "serve" on a free port and an empty directory, or one with the keys
-// of a first node, whose root URL it has. Without a database it uses a file.
+// start runs "serve" on a free port and an empty directory, or, beside a first
+// node, with its root URL, keys and artifacts. Without a database it uses a file.
 func start(ctx context.Context, binary, dir, database string, first *deployment) (*deployment, error) {
 	data, err := os.MkdirTemp(dir, "taskcluster-bench-")
 	if err != nil {
@@ -156,19 +156,19 @@ func start(ctx context.Context, binary, dir, database string, first *deployment)
 		return nil, err
 	}
 	d := &deployment{rootURL: "http://" + addr, address: addr, data: data}
-	root := d.rootURL
+	root, env := d.rootURL, os.Environ()
+	if database != "" {
+		env = append(env, "TASKCLUSTER_POSTGRES_URL="+database)
+	}
 	if first != nil {
 		root = first.rootURL
-		if err := errors.Join(os.CopyFS(filepath.Join(data, "keys"), os.DirFS(filepath.Join(first.data, "keys"))),
-			os.Chmod(filepath.Join(data, "keys"), 0o700)); err != nil {
+		env = append(env, "TASKCLUSTER_KEYS=file:"+filepath.Join(first.data, "keys"))
+		if err := os.Symlink(filepath.Join(first.data, "artifacts"), filepath.Join(data, "artifacts")); err != nil {
 			return nil, err
 		}
 	}
 	cmd := exec.CommandContext(ctx, binary, "serve", "--data-dir", data, "--listen", addr, "--root-url", root, "--log-level", "warn")
-	cmd.Stderr = os.Stderr
-	if database != "" {
-		cmd.Env = append(os.Environ(), "TASKCLUSTER_POSTGRES_URL="+database)
-	}
+	cmd.Stderr, cmd.Env = os.Stderr, env
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	began := time.Now()
 	if err := cmd.Start(); err != nil {

@@ -44,10 +44,10 @@ func endSpan(span trace.Span, err error) {
 	span.End()
 }
 
-// transactionSpan begins the span of a transaction below the first of its
-// operations that is traced; the others that are link to it, and it to them.
+// transactionSpan is the span of a transaction, since it began, below the first
+// of its operations that is traced; the others that are link to it, and it to them.
 // The event "begun" in each tells how long it had waited in line.
-func (s *Store) transactionSpan(units []unit) trace.Span {
+func (s *Store) transactionSpan(units []unit, began time.Time) trace.Span {
 	if s.tracer == nil {
 		return nil
 	}
@@ -61,7 +61,7 @@ func (s *Store) transactionSpan(units []unit) trace.Span {
 			}
 			if span == nil {
 				ctx := trace.ContextWithSpan(context.Background(), op.span)
-				_, span = s.tracer.Start(ctx, "store.Transaction", trace.WithSpanKind(trace.SpanKindClient))
+				_, span = s.tracer.Start(ctx, "store.Transaction", trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(began))
 			} else {
 				span.AddLink(trace.Link{SpanContext: op.span.SpanContext()})
 				op.span.AddLink(trace.Link{SpanContext: span.SpanContext()})

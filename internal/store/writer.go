@@ -25,7 +25,9 @@ type writer struct {
 	wake chan struct{} // holds one token when somebody waits
 	done chan struct{} // closed when the goroutine has ended
 
-	unsure bool // what became of the last commit is not known
+	begun  bool      // a transaction that nobody has written in yet
+	began  time.Time // when the last one was begun
+	unsure bool      // what became of the last commit is not known
 
 	units []unit    // scratch of one round
 	spare sync.Pool // of *operation
@@ -145,15 +147,24 @@ func (w *writer) loop() {
 	var ops []*operation
 	for range w.wake {
 		for {
-			var stopped bool
-			ops, stopped = w.take(ops[:0])
-			if len(ops) == 0 {
+			if some, stopped := w.line(); !some {
 				if stopped {
 					return
 				}
 				break
 			}
-			w.process(w.group(ops))
+			// To begin may take a while, when other processes write: who gets
+			// in line meanwhile comes along.
+			err := w.begin()
+			ops = w.take(ops[:0])
+			switch {
+			case err != nil:
+				unit{ops}.answer(err)
+			case len(ops) == 0:
+				w.leave()
+			default:
+				w.process(w.group(ops))
+			}
 			for _, op := range ops {
 				op.done <- struct{}{}
 			}
@@ -167,8 +178,40 @@ func (w *writer) loop() {
 	}
 }
 
+// line tells whether somebody waits, and whether nobody else will.
+func (w *writer) line() (some, stopped bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.waiting) > 0, w.stopped
+}
+
+// begin begins a transaction, unless one is begun.
+func (w *writer) begin() error {
+	if w.begun {
+		return nil
+	}
+	w.began = time.Now()
+	if err := w.tx.conn.Begin(); err != nil {
+		return err
+	}
+	w.begun = true
+	if w.unsure {
+		w.unsure = false
+		w.store.lost() // by now it is decided what became of that commit
+	}
+	return nil
+}
+
+// leave ends a transaction that nobody needs any more.
+func (w *writer) leave() {
+	w.begun = false
+	if err := w.tx.conn.Rollback(); err != nil {
+		w.store.log.Error("a transaction could not be undone", "error", err)
+	}
+}
+
 // take moves up to max waiting operations to ops and marks them as running.
-func (w *writer) take(ops []*operation) (taken []*operation, stopped bool) {
+func (w *writer) take(ops []*operation) []*operation {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n := 0
@@ -182,7 +225,7 @@ func (w *writer) take(ops []*operation) (taken []*operation, stopped bool) {
 		}
 	}
 	w.waiting = slices.Delete(w.waiting, 0, n)
-	return ops, w.stopped && len(w.waiting) == 0
+	return ops
 }
 
 // group puts items of the same batch next to each other, at the place of the
@@ -260,8 +303,12 @@ const (
 // outcome. Otherwise the transaction was undone, and culprit is the index of
 // the unit that caused it, or somebody, or everybody.
 func (w *writer) attempt(units []unit) (culprit int, err error) {
+	if err := w.begin(); err != nil {
+		return everybody, err
+	}
+	w.begun = false
 	s, tx := w.store, &w.tx
-	span := s.transactionSpan(units)
+	span := s.transactionSpan(units, w.began)
 	tx.span = span
 	defer func() {
 		s.statements.Add(tx.statements)
@@ -269,14 +316,6 @@ func (w *writer) attempt(units []unit) (culprit int, err error) {
 		tx.reset()
 		endSpan(span, err)
 	}()
-	began := time.Now()
-	if err := tx.conn.Begin(); err != nil {
-		return everybody, err
-	}
-	if w.unsure {
-		w.unsure = false
-		s.lost() // by now it is decided what became of that commit
-	}
 	undo := func(culprit int, err error) (int, error) {
 		s.logPanic(err)
 		s.rollbacks.Add(1)
@@ -326,7 +365,7 @@ func (w *writer) attempt(units []unit) (culprit int, err error) {
 		for _, u := range units {
 			operations += len(u.ops)
 		}
-		s.observer.Committed(operations, time.Since(began))
+		s.observer.Committed(operations, time.Since(w.began))
 	}
 	for _, u := range units {
 		for _, op := range u.ops {

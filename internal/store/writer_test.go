@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -105,3 +106,85 @@ func TestCommitFails(t *testing.T) {
 		})
 	}
 }
+
+// slowConn takes as long to begin as a test wants.
+type slowConn struct {
+	fakeConn
+	beginning chan struct{} // receives when one begins
+	released  chan struct{} // has it go on
+	undone    int
+}
+
+func (c *slowConn) Begin() error {
+	c.beginning <- struct{}{}
+	<-c.released
+	return c.fakeConn.Begin()
+}
+
+func (c *slowConn) Rollback() error { c.undone++; return c.fakeConn.Rollback() }
+
+// TestWaitingToBegin: who gets in line while another process writes shares the
+// transaction, and who gives up meanwhile has no part in it.
+func TestWaitingToBegin(t *testing.T) {
+	c := &slowConn{beginning: make(chan struct{}), released: make(chan struct{})}
+	s := &Store{engine: slowEngine{fakeEngine{&c.fakeConn}, c}, clock: clock.Real{}, log: slog.New(slog.DiscardHandler)}
+	w := newWriter(s, 512)
+	defer w.stop()
+	put := func(ctx context.Context, text string) chan error {
+		answer := make(chan error, 1)
+		go func() {
+			answer <- w.submit(ctx, nil, func(tx *Tx) error { _, err := tx.Exec(fakePut, text); return err }, nil)
+		}()
+		return answer
+	}
+	inLine := func(n int) {
+		for {
+			w.mu.Lock()
+			got := len(w.waiting)
+			w.mu.Unlock()
+			if got == n {
+				return
+			}
+			runtime.Gosched()
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	first := put(ctx, "first")
+	<-c.beginning
+	second := put(t.Context(), "second")
+	inLine(2)
+	cancel()
+	if err := <-first; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	c.released <- struct{}{}
+	if err := <-second; err != nil {
+		t.Error(err)
+	}
+	if !slices.Equal(c.stored, []string{"second"}) || s.Stats().Commits != 1 {
+		t.Errorf("stored %v in %d commits", c.stored, s.Stats().Commits)
+	}
+	// All gave up: the transaction is undone, and the next one is another.
+	ctx, cancel = context.WithCancel(t.Context())
+	first = put(ctx, "first")
+	<-c.beginning
+	cancel()
+	<-first
+	c.released <- struct{}{}
+	second = put(t.Context(), "third")
+	<-c.beginning
+	c.released <- struct{}{}
+	if err := <-second; err != nil {
+		t.Error(err)
+	}
+	if !slices.Equal(c.stored, []string{"second", "third"}) || c.undone != 1 {
+		t.Errorf("stored %v, %d undone", c.stored, c.undone)
+	}
+}
+
+type slowEngine struct {
+	fakeEngine
+	conn *slowConn
+}
+
+func (e slowEngine) Writer() Conn { return e.conn }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"taskcluster/internal/testenv"
 	"taskcluster/test/harness"
 )
 
@@ -30,7 +31,7 @@ type transfer struct {
 }
 
 type report struct {
-	Runs                               int
+	Runs, Nodes                        int
 	CreateTask, CreateTasks100, Status *throughput
 	ClaimWork1ReportCompleted          *throughput
 	ClaimWork32ReportCompleted         *throughput
@@ -123,6 +124,17 @@ func TestBench(t *testing.T) {
 	}
 	if d := r.ClaimWork1AtDepth; d == nil || d.PendingTasks != 2000 || d.FillTasksPerSecond <= 0 || d.RatioOfMedians <= 0 || d.ClaimMillisecondsAtDepth.P50 <= 0 {
 		t.Errorf("depth: %+v", d)
+	}
+}
+
+// Two processes on one database are measured like one.
+func TestNodes(t *testing.T) {
+	r := run(t, "--only", "create,claim1", "--nodes", "2", "--postgres-url", testenv.Postgres(t))
+	if r.Nodes != 2 {
+		t.Errorf("the report is of %d nodes", r.Nodes)
+	}
+	if r.CreateTask == nil || r.CreateTask.Operations == 0 || r.ClaimWork1ReportCompleted == nil || r.ClaimWork1ReportCompleted.Operations == 0 {
+		t.Errorf("something was not measured: %+v", r)
 	}
 }
 
