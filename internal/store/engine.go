@@ -1,6 +1,9 @@
 package store
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // The names of the engines, as Stmt.Text and migrations know them.
 const (
@@ -21,16 +24,26 @@ type Engine interface {
 	// Release takes a Reader back.
 	Release(Conn)
 	// Listen starts to tell what the processes that have the database open,
-	// this one too, gave to Commit as a notice: heard is called with each, in
-	// the order of the commits. lost is called when some may have been missed,
-	// and about every second while there is no telling. It returns false, and
-	// does nothing, when no other process can have the database open.
-	Listen(ctx context.Context, heard func(notice string), lost func()) (shared bool, err error)
+	// this one too, gave to Commit as a notice. It returns false, and does
+	// nothing, when no other process can have the database open.
+	Listen(ctx context.Context, l Listener) (shared bool, err error)
 	// Rest is called by the writer after each transaction, when the callers
 	// have been answered: time for housekeeping that must not meet a write.
 	Rest()
 	// Close ends everything.
 	Close() error
+}
+
+// Listener is what Engine.Listen calls, one call at a time.
+type Listener struct {
+	// Heard is called with each notice, in the order of the commits.
+	Heard func(notice string)
+	// Lost is called when some may have been missed, and about every second
+	// while there is no telling.
+	Lost func()
+	// Sure is called every two seconds or so while there is telling: of all that
+	// was committed before the given time, Heard or Lost has been called.
+	Sure func(at time.Time)
 }
 
 // Conn is one connection. It is not safe for concurrent use. Errors are

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // Signal tells that something of a topic changed, or may have.
@@ -31,7 +33,9 @@ type topicSignals struct {
 
 // signals hands out what was signalled to those who watch.
 type signals struct {
-	node string // this process, as others know it
+	node   string // this process, as others know it
+	opened time.Time
+	sure   atomic.Int64 // until how long after opened others' signals have been delivered
 
 	mu       sync.Mutex // held while watchers are called, so that they are called one at a time
 	watchers map[string][]*watcher
@@ -40,7 +44,7 @@ type signals struct {
 type watcher struct{ fn func(Signal) }
 
 func newSignals() *signals {
-	return &signals{node: rand.Text(), watchers: map[string][]*watcher{}}
+	return &signals{node: rand.Text(), opened: time.Now(), watchers: map[string][]*watcher{}}
 }
 
 // Signal tells everybody who watches the topic, here and in every other process
@@ -86,6 +90,22 @@ func (s *Store) Watch(topic string, fn func(Signal)) (stop func()) {
 		s.signals.watchers[topic] = slices.DeleteFunc(s.signals.watchers[topic], func(other *watcher) bool { return other == w })
 	}
 }
+
+// Delay is how far memory that follows signals may lag behind what other
+// processes have committed while Current says yes. Mostly it is milliseconds.
+const Delay = 5 * time.Second
+
+// Current tells whether all signals of what was committed Delay ago or earlier
+// have been delivered. It is no while the connection that hears of them is
+// broken or the database does not answer on it, and right after this process
+// has stood still: memory on which much depends must not be trusted then, but
+// the database asked.
+func (s *Store) Current() bool {
+	return !s.shared || time.Since(s.signals.opened)-time.Duration(s.signals.sure.Load()) < Delay
+}
+
+// sure notes that signals of what was committed before at have been delivered.
+func (s *Store) sure(at time.Time) { s.signals.sure.Store(int64(at.Sub(s.signals.opened))) }
 
 // Where names the database for messages, without secrets.
 func (s *Store) Where() string { return s.engine.Where() }

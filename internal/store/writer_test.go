@@ -53,7 +53,7 @@ func (e fakeEngine) Reader(context.Context) (Conn, error) { return nil, errors.E
 func (e fakeEngine) Release(Conn)                         {}
 
 func (e fakeEngine) Rest() {}
-func (e fakeEngine) Listen(context.Context, func(string), func()) (bool, error) {
+func (e fakeEngine) Listen(context.Context, Listener) (bool, error) {
 	return false, nil
 }
 func (e fakeEngine) Close() error { return nil }

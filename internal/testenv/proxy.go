@@ -19,9 +19,10 @@ type Proxy struct {
 	listener net.Listener
 
 	mu     sync.Mutex
-	flow   *sync.Cond // closed or partitioned changed
+	flow   *sync.Cond // closed, partitioned or muted changed
 	closed bool
 	parted bool
+	muted  string
 	conns  map[net.Conn]bool
 	order  *order
 }
@@ -89,6 +90,15 @@ func (p *Proxy) Partition(parted bool) {
 	p.flow.Broadcast()
 }
 
+// Mute holds back what the server sends over connections on which the client
+// has sent text, by then or later; "" lets it go on.
+func (p *Proxy) Mute(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.muted = text
+	p.flow.Broadcast()
+}
+
 // CutAt loses one connection, when a client sends text; with skip, that many
 // packets later. The channel is closed when it has happened. A later call takes
 // the place of one that was not met.
@@ -105,7 +115,7 @@ func (p *Proxy) serve() {
 		if err != nil {
 			return
 		}
-		if !p.flowing() {
+		if !p.flowing(nil) {
 			client.Close()
 			return
 		}
@@ -117,16 +127,36 @@ func (p *Proxy) serve() {
 		p.mu.Lock()
 		p.conns[client], p.conns[server] = true, true
 		p.mu.Unlock()
-		go p.up(client, server)
-		go p.down(client, server)
+		said := &transcript{}
+		go p.up(client, server, said)
+		go p.down(client, server, said)
 	}
 }
 
-// flowing waits while there is a partition; it is false at the end.
-func (p *Proxy) flowing() bool {
+// transcript is the beginning of what a client sent.
+type transcript struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (s *transcript) add(text []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.text = append(s.text, text[:min(len(text), 1<<16-len(s.text))]...)
+}
+
+func (s *transcript) has(text string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return bytes.Contains(s.text, []byte(text))
+}
+
+// flowing waits while there is a partition, or the server is muted for a client
+// who said this; it is false at the end.
+func (p *Proxy) flowing(said *transcript) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for p.parted && !p.closed {
+	for !p.closed && (p.parted || said != nil && p.muted != "" && said.has(p.muted)) {
 		p.flow.Wait()
 	}
 	return !p.closed
@@ -141,12 +171,12 @@ func (p *Proxy) end(conns ...net.Conn) {
 	}
 }
 
-func (p *Proxy) down(client, server net.Conn) {
+func (p *Proxy) down(client, server net.Conn, said *transcript) {
 	defer p.end(client)
 	buf := make([]byte, 1<<16)
 	for {
 		n, err := server.Read(buf)
-		if err != nil || !p.flowing() {
+		if err != nil || !p.flowing(said) {
 			return
 		}
 		if _, err := client.Write(buf[:n]); err != nil {
@@ -155,16 +185,17 @@ func (p *Proxy) down(client, server net.Conn) {
 	}
 }
 
-func (p *Proxy) up(client, server net.Conn) {
+func (p *Proxy) up(client, server net.Conn, said *transcript) {
 	defer p.end(server)
 	buf := make([]byte, 1<<16)
 	var mine *order // its text was sent on this connection
 	skip := 0
 	for {
 		n, err := client.Read(buf)
-		if err != nil || !p.flowing() {
+		if err != nil || !p.flowing(nil) {
 			return
 		}
+		said.add(buf[:n])
 		if mine == nil {
 			if mine = p.meets(buf[:n]); mine != nil {
 				skip = mine.skip

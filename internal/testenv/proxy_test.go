@@ -95,6 +95,21 @@ func TestProxy(t *testing.T) {
 	if got := <-answer; got != "D" {
 		t.Errorf("%q after the partition", got)
 	}
+	other := dial(t, p)
+	p.Mute("d\n")
+	if got := ask(other, "e"); got != "E" {
+		t.Errorf("%q over a connection that is not muted", got)
+	}
+	go func() { answer <- ask(c, "f") }()
+	select {
+	case got := <-answer:
+		t.Errorf("%q came although the server is muted", got)
+	case <-time.After(50 * time.Millisecond):
+	}
+	p.Mute("")
+	if got := <-answer; got != "F" {
+		t.Errorf("%q when it is muted no more", got)
+	}
 	p.Cut()
 	if got := ask(c, "e"); got != "" {
 		t.Errorf("the answer %q over a connection that was cut", got)

@@ -4,8 +4,9 @@
 // What it promises:
 //
 //   - A change of a client or a role is in force, for requests that arrive at
-//     this process, before its caller is answered; other processes learn of it
-//     through the event log.
+//     this process, before its caller is answered; for those at other processes
+//     some milliseconds later, and store.Delay later at most: a process that
+//     does not hear of changes asks the database about each request.
 //   - A change, its line of history and its message are one transaction.
 //   - The set of roles never has a cycle, whoever writes at the same time.
 //   - Roles cannot be made to grow a holder's scopes without bound; if stored
@@ -76,7 +77,10 @@ type Service struct {
 	clients *cache[string, *client]
 
 	roles      atomic.Pointer[roleSet]
-	rolesMoved chan struct{} // holds a token when another process has changed them
+	rolesHeard atomic.Int64  // how often another process was heard to have changed them
+	rolesRead  atomic.Int64  // of these, those that are in roles
+	rolesMoved chan struct{} // holds a token when rolesHeard has grown
+	rolesTurn  chan struct{} // held while they are read: one reads for all who wait
 	roleWrites sync.Mutex    // one change of roles at a time in this process
 
 	used chan usage
@@ -99,6 +103,7 @@ func New(cfg Config) (*Service, error) {
 		maxListing:   maxListing,
 		used:         make(chan usage, maxUsages),
 		rolesMoved:   make(chan struct{}, 1),
+		rolesTurn:    make(chan struct{}, 1),
 	}
 	if s.clock == nil {
 		s.clock = clock.Real{}
@@ -124,7 +129,7 @@ func New(cfg Config) (*Service, error) {
 		clock:  s.clock,
 		log:    s.logger,
 		client: s.cachedClient,
-		roles:  s.roles.Load,
+		roles:  s.rolesInForce,
 		grants: newCache[grantKey, *grant](cfg.MaxCertificates),
 		used:   s.noteUse,
 	}

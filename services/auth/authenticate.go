@@ -22,7 +22,7 @@ type realm struct {
 	log   *slog.Logger
 	// client finds a client, nil if there is none.
 	client func(ctx context.Context, id string) (*client, error)
-	roles  func() *roleSet
+	roles  func(ctx context.Context) (*roleSet, error)
 	// grants remembers what certificates amount to, once a request was signed
 	// with them.
 	grants *cache[grantKey, *grant]
@@ -41,7 +41,10 @@ func (s *Service) Authenticate(ctx context.Context, r api.AuthRequest) *api.Auth
 // authenticate answers with one of the three published outcomes.
 func (m *realm) authenticate(ctx context.Context, req *api.AuthRequest) *api.AuthResult {
 	now := m.clock.Now()
-	roles := m.roles()
+	roles, err := m.roles(ctx)
+	if err != nil {
+		return m.failed(err)
+	}
 	if req.Authorization == "" {
 		if stripped, text, found := hawk.SplitBewit(req.Resource); found {
 			return m.bewit(ctx, req, stripped, text, roles, now)

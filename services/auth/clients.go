@@ -64,11 +64,13 @@ func (c *client) grant(roles *roleSet) (*grant, error) {
 // newToken makes an access token: two slugids, 44 characters with 244 random bits.
 func newToken() secret { return secret(slugid.New().String() + slugid.New().String()) }
 
-// cachedClient finds a client in memory, or else in the database; nil if there
-// is none.
+// cachedClient finds a client in memory, as long as that is current, or else in
+// the database; nil if there is none.
 func (s *Service) cachedClient(ctx context.Context, id string) (*client, error) {
-	if c, ok := s.clients.get(id); ok {
-		return c, nil
+	if s.store.Current() {
+		if c, ok := s.clients.get(id); ok {
+			return c, nil
+		}
 	}
 	if !validClientID(id) {
 		return nil, nil

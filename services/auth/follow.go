@@ -33,6 +33,7 @@ func (s *Service) watch() {
 		if known := s.roles.Load(); err == nil && !signal.Lost && known != nil && known.version >= version {
 			return
 		}
+		s.rolesHeard.Add(1)
 		select {
 		case s.rolesMoved <- struct{}{}:
 		default:

@@ -131,20 +131,52 @@ func (s *Service) loadRoles(ctx context.Context) error {
 	return err
 }
 
+// rolesInForce are the roles that requests are judged by: those in memory, as
+// long as nothing else is known.
+func (s *Service) rolesInForce(ctx context.Context) (*roleSet, error) {
+	if s.store.Current() && s.rolesRead.Load() == s.rolesHeard.Load() {
+		return s.roles.Load(), nil
+	}
+	return s.currentRoles(ctx)
+}
+
 // currentRoles are the roles as they are stored now. Mostly these are the ones
 // in memory, which costs a look at their version.
 func (s *Service) currentRoles(ctx context.Context) (*roleSet, error) {
-	known := s.roles.Load()
+	heard := s.rolesHeard.Load()
+	set, err := s.storedRoles(ctx, s.roles.Load(), false)
+	if err == nil && set == nil { // there are others
+		select {
+		case s.rolesTurn <- struct{}{}:
+			set, err = s.storedRoles(ctx, s.roles.Load(), true)
+			<-s.rolesTurn
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	for {
+		read := s.rolesRead.Load()
+		if read >= heard || s.rolesRead.CompareAndSwap(read, heard) {
+			return set, nil
+		}
+	}
+}
+
+// storedRoles are known if these are what is stored. If not, they are read and
+// installed with read, and nil without.
+func (s *Service) storedRoles(ctx context.Context, known *roleSet, read bool) (*roleSet, error) {
 	var version int64
 	var roles []*role
 	err := s.store.Read(ctx, func(tx *store.Tx) (err error) {
 		if err := tx.Row(stmt.roleSetVersion).Scan(&version); err != nil {
 			return err
 		}
-		if known != nil && known.version == version {
-			return nil
+		if read && (known == nil || known.version != version) {
+			roles, err = readRoles(tx)
 		}
-		roles, err = readRoles(tx)
 		return err
 	})
 	if err != nil {
@@ -152,6 +184,9 @@ func (s *Service) currentRoles(ctx context.Context) (*roleSet, error) {
 	}
 	if known != nil && known.version == version {
 		return known, nil
+	}
+	if !read {
+		return nil, nil
 	}
 	set, err := newRoleSet(version, roles)
 	if err != nil {

@@ -32,7 +32,7 @@ func (s *Service) testRealm(clientScopes []string) (*testAuthority, error) {
 			}
 			return tester, nil
 		},
-		roles: func() *roleSet { return none },
+		roles: func(context.Context) (*roleSet, error) { return none, nil },
 	}}, nil
 }
 

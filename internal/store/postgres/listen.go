@@ -2,17 +2,23 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"taskcluster/internal/store"
 )
 
-// listenAgain is the pause between attempts to listen again.
-const listenAgain = time.Second
+const (
+	// listenAgain is the pause between attempts to listen again.
+	listenAgain = time.Second
+	// pulse is how often the server has to show that it still tells us; a few
+	// of them fit into store.Delay.
+	pulse = 2 * time.Second
+)
 
 // listener is the connection that hears notices.
 type listener struct {
@@ -46,8 +52,8 @@ func quote(text string) string {
 }
 
 // Listen implements store.Engine.
-func (e *engine) Listen(ctx context.Context, heard func(notice string), lost func()) (shared bool, err error) {
-	pg, err := e.listen(ctx, heard)
+func (e *engine) Listen(ctx context.Context, l store.Listener) (shared bool, err error) {
+	pg, err := e.listen(ctx, l.Heard)
 	if err != nil {
 		return false, err
 	}
@@ -56,13 +62,13 @@ func (e *engine) Listen(ctx context.Context, heard func(notice string), lost fun
 	go func() {
 		defer close(e.listening.done)
 		for {
-			e.hear(ctx, pg)
+			e.hear(ctx, pg, l.Sure)
 			if ctx.Err() != nil {
 				return
 			}
 			e.log.Warn("the connection that hears of other processes' changes was lost and is made again")
-			for lost(); ; lost() {
-				if pg, err = e.listen(ctx, heard); err == nil {
+			for l.Lost(); ; l.Lost() {
+				if pg, err = e.listen(ctx, l.Heard); err == nil {
 					break
 				}
 				select {
@@ -71,7 +77,7 @@ func (e *engine) Listen(ctx context.Context, heard func(notice string), lost fun
 					return
 				}
 			}
-			lost() // once more, for what happened since
+			l.Lost() // once more, for what happened since
 			e.log.Info("the connection that hears of other processes' changes is back")
 		}
 	}()
@@ -92,23 +98,40 @@ func (e *engine) listen(ctx context.Context, heard func(notice string)) (*pgconn
 	if err != nil {
 		return nil, e.unreachable(err)
 	}
-	if _, err := pg.Exec(ctx, "LISTEN "+e.channel).ReadAll(); err != nil {
+	if err := e.subscribe(ctx, pg); err != nil {
 		shut(pg)
 		return nil, e.unreachable(err)
 	}
 	return pg, nil
 }
 
-// hear waits for notices until ctx ends or the connection does.
-func (e *engine) hear(ctx context.Context, pg *pgconn.PgConn) {
+// subscribe begins to listen, or goes on. The server sends the notices of what
+// was committed before ahead of its answer.
+func (e *engine) subscribe(ctx context.Context, pg *pgconn.PgConn) error {
+	return pg.Exec(ctx, "LISTEN "+e.channel).Close()
+}
+
+// hear waits for notices until ctx ends or the connection does. A network or
+// a server that fell silent is noticed by the pulse.
+func (e *engine) hear(ctx context.Context, pg *pgconn.PgConn, sure func(time.Time)) {
 	defer shut(pg)
 	for {
-		if err := pg.WaitForNotification(ctx); err != nil {
-			if ctx.Err() == nil && !errors.Is(err, context.Canceled) {
+		began := time.Now()
+		asking, cancel := context.WithTimeout(ctx, e.answer)
+		err := e.subscribe(asking, pg)
+		cancel()
+		if err != nil {
+			if ctx.Err() == nil {
 				e.log.Debug("listening ended", "error", cause(err))
 			}
 			return
 		}
+		sure(began)
+		waiting, cancel := context.WithTimeout(ctx, pulse)
+		for err == nil {
+			err = pg.WaitForNotification(waiting)
+		}
+		cancel() // if it was not the time that ended, the next question fails
 	}
 }
 

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"net/url"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 
 	"taskcluster/internal/store"
 	"taskcluster/internal/store/postgres"
+	"taskcluster/internal/testenv"
 )
 
 // The connection that listens ends: whoever watches is told that he may have
@@ -80,5 +82,63 @@ func TestAlone(t *testing.T) {
 	})
 	if err != nil || listening != 0 {
 		t.Errorf("%d connections listen, %v", listening, err)
+	}
+}
+
+// A connection that is there and tells nothing: it is known that it does, reading
+// and writing go on, and when it is said again that signals are heard, none is
+// missing.
+func TestListenerDeaf(t *testing.T) {
+	direct := newDatabase(t)
+	u, err := url.Parse(direct)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := testenv.StartProxy(t, u.Host)
+	u.Host = proxy.Addr
+	one, two := openItems(t, u.String()), openItems(t, direct)
+	var told atomic.Bool
+	one.Watch("topic", func(s store.Signal) {
+		if s.Elsewhere {
+			told.Store(true)
+		}
+	})
+	until := func(what string, holds func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("not within a minute: %s", what)
+			}
+		}
+	}
+	until("signals are heard", one.Current)
+	for _, seconds := range []time.Duration{0, 12} { // it is noticed; the connection is given up, and no other made
+		proxy.Mute("LISTEN")
+		told.Store(false)
+		if err := two.Write(t.Context(), func(tx *store.Tx) error { tx.Signal("topic", "change"); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		for changed := time.Now(); !told.Load(); time.Sleep(time.Millisecond) {
+			if asked := time.Now(); one.Current() && !told.Load() && asked.Sub(changed) > store.Delay {
+				t.Fatalf("%v after a change nothing was heard of it, and memory is called current", asked.Sub(changed))
+			}
+			if time.Since(changed) > store.Delay+seconds*time.Second {
+				break
+			}
+		}
+		if one.Current() {
+			t.Error("memory is called current, and nothing can be heard")
+		}
+		if err := one.Write(t.Context(), put("deaf"+seconds.String())); err != nil {
+			t.Error(err)
+		}
+		proxy.Mute("")
+		until("signals are heard again", one.Current)
+		if !told.Load() {
+			t.Error("memory is called current, and a change was not told of")
+		}
+	}
+	if !two.Current() {
+		t.Error("a process that hears is not current")
 	}
 }

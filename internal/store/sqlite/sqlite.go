@@ -117,7 +117,7 @@ func (e *engine) Where() string      { return e.path }
 func (e *engine) Writer() store.Conn { return e.writer }
 
 // Listen has nobody to listen to: the file is locked.
-func (e *engine) Listen(context.Context, func(string), func()) (shared bool, err error) {
+func (e *engine) Listen(context.Context, store.Listener) (shared bool, err error) {
 	return false, nil
 }
 

@@ -8,11 +8,8 @@ import (
 
 	"taskcluster/client"
 	"taskcluster/client/auth"
+	"taskcluster/internal/store"
 )
-
-// Staleness is for how long a node may go by what another has changed: the time
-// in which it notices that it was not told.
-const Staleness = 15 * time.Second
 
 // administer makes, changes and deletes clients and roles. A new client's
 // token is good at every node at once.
@@ -79,25 +76,25 @@ func (l *Load) client(id string) {
 }
 
 // revoked sees that a deleted client is let in no more: at the node that deleted
-// it at once, at the others when they hear of it, and no later than Staleness.
+// it at once, at the others when they hear of it, and no later than store.Delay.
 func (l *Load) revoked(id string, credentials client.Credentials) {
 	for began := time.Now(); ; l.pause() {
 		n := l.pick()
 		if n == nil {
 			return
 		}
+		since := time.Since(began) // when it is asked
 		_, err := n.auth(credentials).CurrentScopes(l.ctx)
 		o := l.outcomeOf("currentScopes of a deleted client", err, 401)
-		since := time.Since(began)
 		if o == done {
 			l.ledger.with(func() {
 				l.ledger.counts.Staleness = max(l.ledger.counts.Staleness, since)
-				if since > Staleness {
+				if since > store.Delay {
 					l.ledger.broken("client %s was deleted, and is let in by %s %v later", id, n.RootURL, since)
 				}
 			})
 		}
-		if o == refused || since > Staleness {
+		if o == refused || since > store.Delay {
 			return
 		}
 	}
