@@ -182,7 +182,7 @@ func (d *deployment) finish() {
 		}
 	}
 	counts := d.ledger.Counts()
-	if counts.Claims == 0 || counts.Resolutions == 0 || counts.Artifacts == 0 {
+	if counts.Claims == 0 || counts.Named == 0 || counts.Resolutions == 0 || counts.Artifacts == 0 || counts.Sealed == 0 || counts.Cancelled == 0 {
 		d.t.Errorf("hardly anything was done: %s", counts)
 	}
 	d.t.Logf("%s; %d events, %d of them repetitions; late at most: claims %v, deadlines %v; nothing was lost",

@@ -3,6 +3,7 @@ package crash
 import (
 	"math/rand/v2"
 	"net/url"
+	"slices"
 	"testing"
 	"time"
 
@@ -11,10 +12,11 @@ import (
 )
 
 // TestPostgresRestarted: PostgreSQL goes away under load, in order or at once,
-// and comes back. Callers are told to try again; the process recovers by itself.
+// and comes back. Callers are told to try again; one node, and two, recover by
+// themselves.
 func TestPostgresRestarted(t *testing.T) {
 	binary := harness.Binary(t)
-	rounds(t, *restarts, func(t *testing.T, trials int) {
+	oneAndTwo(t, *restarts, func(t *testing.T, nodes, trials int) {
 		server, err := testenv.StartPostgres()
 		if err != nil {
 			t.Fatal(err)
@@ -24,7 +26,7 @@ func TestPostgresRestarted(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		d := deploy(t, binary, server.URL)
+		d := deploy(t, binary, slices.Repeat([]string{server.URL}, nodes)...)
 		for trial := range trials {
 			d.busy(100 + rand.IntN(200))
 			end := server.Quit
@@ -38,30 +40,35 @@ func TestPostgresRestarted(t *testing.T) {
 			if err := server.Start(); err != nil {
 				d.fatal("%v", err)
 			}
-			d.busy(50)
-			d.verify(0)
+			d.recovered()
 		}
 		d.busy(200)
 		d.finish()
 	})
 }
 
-// TestConnectionCut: the connection to PostgreSQL breaks in the middle of a
-// transaction, or while it is committed, so that nobody can tell at first
-// whether it was.
+// TestConnectionCut: the connection of a node to PostgreSQL breaks in the middle
+// of a transaction, or while it is committed, so that nobody can tell at first
+// whether it was. Another node, if there is one, goes on.
 func TestConnectionCut(t *testing.T) {
 	binary := harness.Binary(t)
-	rounds(t, *cuts, func(t *testing.T, trials int) {
+	oneAndTwo(t, *cuts, func(t *testing.T, nodes, trials int) {
 		behind, err := url.Parse(testenv.Postgres(t))
 		if err != nil {
 			t.Fatal(err)
 		}
-		proxy := testenv.StartProxy(t, behind.Host)
-		through := *behind
-		through.Host = proxy.Addr
-		d := deploy(t, binary, through.String())
+		var proxies []*testenv.Proxy
+		var urls []string
+		for range nodes {
+			proxy := testenv.StartProxy(t, behind.Host)
+			through := *behind
+			through.Host = proxy.Addr
+			proxies, urls = append(proxies, proxy), append(urls, through.String())
+		}
+		d := deploy(t, binary, urls...)
 		for trial := range trials {
 			d.busy(50 + rand.IntN(100))
+			proxy := proxies[rand.IntN(nodes)]
 			var met <-chan struct{}
 			switch trial % 4 {
 			case 0: // the commit arrives, its answer does not
@@ -80,10 +87,31 @@ func TestConnectionCut(t *testing.T) {
 					d.fatal("no such packet was sent within a minute")
 				}
 			}
-			d.busy(50)
-			d.verify(0)
+			d.recovered()
 		}
 		d.busy(100)
 		d.finish()
 	})
+}
+
+// oneAndTwo divides trials among deployments of one node and of two.
+func oneAndTwo(t *testing.T, trials int, f func(t *testing.T, nodes, trials int)) {
+	t.Run("one node", func(t *testing.T) {
+		rounds(t, (trials+1)/2, func(t *testing.T, trials int) { f(t, 1, trials) })
+	})
+	t.Run("two nodes", func(t *testing.T) {
+		rounds(t, trials/2, func(t *testing.T, trials int) { f(t, 2, trials) })
+	})
+}
+
+// recovered sees that each node by itself works again, and knows what was
+// acknowledged.
+func (d *deployment) recovered() {
+	d.t.Helper()
+	for i, s := range d.nodes {
+		d.load.SetNodes(node(s))
+		d.busy(50)
+		d.verify(i)
+	}
+	d.load.SetNodes(d.up()...)
 }

@@ -226,6 +226,9 @@ func (l *Ledger) Check(ctx context.Context, at Node, h *History) ([]string, erro
 	if err := l.checkCounts(ctx, n, found); err != nil {
 		return nil, err
 	}
+	if err := l.checkGroups(ctx, n, found, h); err != nil {
+		return nil, err
+	}
 	if err := l.checkArtifacts(ctx, n, h); err != nil {
 		return nil, err
 	}

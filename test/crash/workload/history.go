@@ -52,8 +52,9 @@ type toldRun struct {
 }
 
 type group struct {
-	open int // tasks that were never resolved
-	told bool
+	open   int // tasks that were never resolved
+	told   bool
+	sealed bool
 }
 
 type toldEntity struct{ created, updated, deleted int }
@@ -130,6 +131,18 @@ func (h *History) queue(name string, m *events.Message, p *message) {
 		}
 		return
 	}
+	if name == "task-group-sealed" {
+		g := h.groups[p.TaskGroupID]
+		if g == nil {
+			h.broken("group %s was sealed before it had a task", p.TaskGroupID)
+			return
+		}
+		if g.sealed { // the call was repeated
+			h.Repeated++
+		}
+		g.sealed = true
+		return
+	}
 	if strings.HasPrefix(name, "task-group-") {
 		return
 	}
@@ -145,6 +158,9 @@ func (h *History) queue(name string, m *events.Message, p *message) {
 		if g == nil {
 			g = &group{}
 			h.groups[t.group] = g
+		}
+		if g.sealed {
+			h.broken("task %s came into group %s, which is sealed", id, t.group)
 		}
 		g.open++
 		g.told = false
@@ -193,6 +209,10 @@ func (t *told) follow(h *History, name string, m *events.Message, p *message) st
 	run, says := &t.runs[p.RunID], &p.Status.Runs[p.RunID]
 	switch name {
 	case "task-running":
+		if p.RunID == last && run.state == "running" && run.worker == p.WorkerID && strings.HasPrefix(p.WorkerID, named) {
+			again()
+			return ""
+		}
 		if p.RunID != last || run.state != "pending" {
 			return "it cannot be claimed"
 		}

@@ -2,6 +2,7 @@ package workload
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -97,8 +98,21 @@ func TestHistory(t *testing.T) {
 	if problems := tell(twice, st); len(problems) == 0 {
 		t.Error("a run was claimed twice, and nobody noticed")
 	}
-	// What may be repeated is counted.
+	// Nobody comes into a group that was sealed.
+	sealed := events.Message{Event: events.Event{Exchange: "exchange/taskcluster-queue/v1/task-group-sealed", Payload: []byte(`{"taskGroupId":"G"}`)}}
+	for at, right := range []bool{false, true, true} {
+		if problems := tell(renumber(slices.Insert(slices.Clone(messages), at, sealed)), st); (len(problems) == 0) != right {
+			t.Errorf("the group is sealed as event %d: %q", at, problems)
+		}
+	}
 	h := NewHistory()
+	h.Add(renumber(append([]events.Message{messages[0], sealed}, events.Message{Event: events.Event{Exchange: messages[0].Exchange,
+		Payload: []byte(strings.ReplaceAll(string(messages[0].Payload), `"T"`, `"U"`))}})))
+	if len(h.Problems()) == 0 {
+		t.Error("a task came into a sealed group, and nobody noticed")
+	}
+	// What may be repeated is counted.
+	h = NewHistory()
 	h.Add(renumber(append(append([]events.Message{}, messages[:2]...), messages[1:]...)))
 	if len(h.Problems()) > 0 || h.Repeated != 1 {
 		t.Errorf("a repetition: %d, %q", h.Repeated, h.Problems())

@@ -1,9 +1,9 @@
 // Package workload drives clients against a deployment that is being mistreated,
 // and checks that nothing which was acknowledged is lost.
 //
-// A Load has clients that create, claim, resolve, cancel and rerun tasks, change
-// priorities, make artifacts, clients and roles, each call against one of the
-// nodes that are there. Its Ledger keeps what was sent and what was
+// A Load has clients that create, claim, resolve, cancel and rerun tasks, seal
+// and cancel task groups, change priorities, make artifacts, clients and roles,
+// each call against one of the nodes that are there. Its Ledger keeps what was sent and what was
 // acknowledged; a call whose connection broke may or may not have happened, and
 // is repeated where the API allows it. A History follows every task through the
 // events. Verify, Settle and Check compare the three with what the deployment
@@ -32,6 +32,7 @@ type Ledger struct {
 	claims    map[runKey]string
 	artifacts map[artifactKey]bool // acknowledged
 	auth      map[string]*entity   // "client/<id>" or "role/<id>"
+	sealed    map[string]*sealedGroup
 	problems  []string
 	counts    Counts
 }
@@ -40,13 +41,15 @@ type Ledger struct {
 type Counts struct {
 	Acknowledged, Refused, Unknown, Unavailable int // Unavailable: answered with 5xx
 	Tasks, Claims, Resolutions, Artifacts       int // acknowledged
+	Named                                       int // of the claims: by claimTask
+	Sealed, Cancelled                           int // task groups
 	// Staleness is how long after its deletion a client was let in last.
 	Staleness time.Duration
 }
 
 func (c Counts) String() string {
-	return fmt.Sprintf("%d tasks, %d claims, %d resolutions and %d artifacts acknowledged; %d calls in all, beside them %d refused, %d without an answer, %d answered with 5xx; deleted clients let in for at most %v",
-		c.Tasks, c.Claims, c.Resolutions, c.Artifacts, c.Acknowledged, c.Refused, c.Unknown, c.Unavailable, c.Staleness.Round(time.Millisecond))
+	return fmt.Sprintf("%d tasks, %d claims (%d by name), %d resolutions, %d artifacts, %d sealed and %d canceled groups acknowledged; %d calls in all, beside them %d refused, %d without an answer, %d answered with 5xx; deleted clients let in for at most %v",
+		c.Tasks, c.Claims, c.Named, c.Resolutions, c.Artifacts, c.Sealed, c.Cancelled, c.Acknowledged, c.Refused, c.Unknown, c.Unavailable, c.Staleness.Round(time.Millisecond))
 }
 
 type runKey struct {
@@ -63,9 +66,11 @@ type artifactKey struct {
 
 // task is what is known of a task from calls.
 type task struct {
+	group        string // of those that are made to be sealed and canceled
 	dependencies []string
 	retries      int
 	acknowledged bool
+	cancelled    bool              // acknowledged, with its group
 	floor        *queue.TaskStatus // the latest that was acknowledged
 	sent         int               // calls about the task, each of which may repeat messages
 	priority     setting
@@ -100,7 +105,7 @@ type entity struct {
 
 // NewLedger returns an empty one.
 func NewLedger() *Ledger {
-	return &Ledger{tasks: map[string]*task{}, claims: map[runKey]string{}, artifacts: map[artifactKey]bool{}, auth: map[string]*entity{}}
+	return &Ledger{tasks: map[string]*task{}, claims: map[runKey]string{}, artifacts: map[artifactKey]bool{}, auth: map[string]*entity{}, sealed: map[string]*sealedGroup{}}
 }
 
 // Problems are the broken promises that were met so far.
@@ -170,12 +175,6 @@ func (l *Ledger) claimed(c *queue.ClaimWorkResponseTask, worker string) {
 	}
 	l.claims[key] = worker
 	l.acknowledge(&c.Status)
-}
-
-// recent returns up to n of the tasks that were sent last.
-func (l *Ledger) recent(n int) (ids []string) {
-	l.with(func() { ids = slices.Clone(l.order[max(0, len(l.order)-n):]) })
-	return ids
 }
 
 // open is how many tasks are not known to be resolved.

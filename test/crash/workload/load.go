@@ -70,6 +70,8 @@ func Start(l *Ledger, name string, clients int, nodes ...Node) *Load {
 		load.wg.Go(func() { load.work(name, i) })
 	}
 	load.wg.Go(load.meddle)
+	load.wg.Go(load.groups)
+	load.wg.Go(func() { load.claimNamed(name) })
 	load.wg.Go(func() { load.administer(name) })
 	return load
 }

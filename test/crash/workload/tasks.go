@@ -40,7 +40,7 @@ func (l *Load) create() {
 			continue
 		}
 		if rand.IntN(6) == 0 {
-			l.createMany()
+			l.createMany(false)
 			continue
 		}
 		id := slugid.New().String()
@@ -73,9 +73,10 @@ func late(def *queue.CreateTaskRequest) []int {
 }
 
 // createMany makes a group of tasks by one call: a first one, some behind it,
-// and a last one behind those.
-func (l *Load) createMany() {
-	group := slugid.New().String()
+// and a last one behind those. own tells that meddlers leave them alone. created
+// are those that were acknowledged.
+func (l *Load) createMany(own bool) (group string, created []string) {
+	group = slugid.New().String()
 	in := &queue.CreateTasksRequest{}
 	var ids []string
 	soon := false
@@ -98,6 +99,9 @@ func (l *Load) createMany() {
 		ids = append(ids, id)
 		in.Tasks = append(in.Tasks, queue.CreateTasksRequestTask{TaskID: id, Task: text})
 		l.ledger.define(id, dependencies, *def.Retries, def.Priority)
+		if own {
+			l.ledger.with(func() { l.ledger.tasks[id].group = group })
+		}
 	}
 	l.call("createTasks", nil, func(ctx context.Context, n *node, _ bool) error {
 		for _, id := range ids {
@@ -112,6 +116,7 @@ func (l *Load) createMany() {
 				if e.Status != nil {
 					l.ledger.counts.Tasks++
 					l.ledger.acknowledge(e.Status)
+					created = append(created, e.TaskID)
 				} else if !soon {
 					l.ledger.broken("createTasks refused %s: %+v", e.TaskID, e.Error)
 				}
@@ -119,13 +124,14 @@ func (l *Load) createMany() {
 		})
 		return nil
 	})
+	return group, created
 }
 
 // floored returns some of the latest tasks that were acknowledged and live long.
 func (l *Ledger) floored(n int) (ids []string) {
 	l.with(func() {
 		for i := len(l.order) - 1; i >= 0 && len(ids) < n && i >= len(l.order)-4*n; i-- {
-			if t := l.tasks[l.order[i]]; t.floor != nil && time.Until(t.floor.Deadline.Time) > time.Minute {
+			if t := l.tasks[l.order[i]]; t.floor != nil && t.group == "" && time.Until(t.floor.Deadline.Time) > time.Minute {
 				ids = append(ids, l.order[i])
 			}
 		}
@@ -157,6 +163,48 @@ func (l *Load) work(name string, i int) {
 			l.run(&got.Tasks[i])
 		}
 	}
+}
+
+// named begins the names of workers who claim runs by name. A claim that they
+// repeat is told of again.
+const named = "named-"
+
+// claimNamed claims runs that are known to be pending, by claimTask.
+func (l *Load) claimNamed(name string) {
+	for round := 0; l.ctx.Err() == nil; round++ {
+		l.pause()
+		id, run := l.ledger.pending()
+		if id == "" {
+			continue
+		}
+		worker := fmt.Sprintf("%s%s-%d", named, name, round)
+		var c *queue.ClaimWorkResponseTask
+		l.call("claimTask", []int{409}, func(ctx context.Context, n *node, _ bool) error {
+			l.ledger.sending(id)
+			got, err := n.queue(n.Credentials).ClaimTask(ctx, id, strconv.Itoa(run), &queue.TaskClaimRequest{WorkerGroup: "crash", WorkerID: worker})
+			if err == nil {
+				c = &queue.ClaimWorkResponseTask{Credentials: got.Credentials, RunID: got.RunID, Status: got.Status, TakenUntil: got.TakenUntil}
+				l.ledger.with(func() { l.ledger.counts.Named++; l.ledger.claimed(c, worker) })
+			}
+			return err
+		})
+		if c != nil {
+			l.run(c)
+		}
+	}
+}
+
+// pending is the latest run that was acknowledged as pending, if any.
+func (l *Ledger) pending() (id string, run int) {
+	l.with(func() {
+		for i := len(l.order) - 1; i >= max(0, len(l.order)-200); i-- {
+			if floor := l.tasks[l.order[i]].floor; floor != nil && floor.State == "pending" {
+				id, run = l.order[i], len(floor.Runs)-1
+				return
+			}
+		}
+	})
+	return id, run
 }
 
 // gone is how a worker is refused whose run was canceled, has timed out, or
