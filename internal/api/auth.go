@@ -28,6 +28,9 @@ type AuthRequest struct {
 	Port          int
 	Authorization string // header value, empty when there was none
 	SourceIP      string
+	// Received is when it came, by which the age of the signature is judged; now
+	// when zero. Everything else is judged by the present.
+	Received clock.Time
 }
 
 // The three outcomes of authentication.
@@ -124,21 +127,27 @@ func (c *Call) authenticate(by Authenticator) *AuthResult {
 			return &AuthResult{Status: AuthFailed, Message: "Cannot use two authentication schemes at once this request has both bewit in querystring and 'authorization' header"}
 		}
 	}
-	host, port := hostPort(r)
-	res := by.Authenticate(c.Context, AuthRequest{
-		Method:        r.Method,
-		Resource:      r.RequestURI,
-		Host:          host,
-		Port:          port,
-		Authorization: authorization,
-		SourceIP:      c.SourceIP(),
-	})
+	res := by.Authenticate(c.Context, c.authRequest())
 	if res.Status == AuthSuccess && res.Hash != "" {
 		if want := hawk.PayloadHash(r.Header.Get("Content-Type"), c.raw); want != res.Hash {
 			return &AuthResult{Status: AuthFailed, Message: "Invalid payload hash: the request's body or content type is not what was signed"}
 		}
 	}
 	return res
+}
+
+// authRequest is what a signature of the request covers.
+func (c *Call) authRequest() AuthRequest {
+	r := c.Request
+	host, port := hostPort(r)
+	return AuthRequest{
+		Method:        r.Method,
+		Resource:      r.RequestURI,
+		Host:          host,
+		Port:          port,
+		Authorization: r.Header.Get("Authorization"),
+		SourceIP:      c.SourceIP(),
+	}
 }
 
 // ClientID is the caller's name for logs and records: who he proved to be, or

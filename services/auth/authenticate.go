@@ -41,13 +41,17 @@ func (s *Service) Authenticate(ctx context.Context, r api.AuthRequest) *api.Auth
 // authenticate answers with one of the three published outcomes.
 func (m *realm) authenticate(ctx context.Context, req *api.AuthRequest) *api.AuthResult {
 	now := m.clock.Now()
+	received := req.Received
+	if received == 0 {
+		received = now
+	}
 	roles, err := m.roles(ctx)
 	if err != nil {
 		return m.failed(err)
 	}
 	if req.Authorization == "" {
 		if stripped, text, found := hawk.SplitBewit(req.Resource); found {
-			return m.bewit(ctx, req, stripped, text, roles, now)
+			return m.bewit(ctx, req, stripped, text, roles, now, received)
 		}
 		return &api.AuthResult{Status: api.NoAuth, Scopes: roles.anonymous, Expires: now.Add(noAuthValidity).Truncate()}
 	}
@@ -60,14 +64,14 @@ func (m *realm) authenticate(ctx context.Context, req *api.AuthRequest) *api.Aut
 		return m.failed(err)
 	}
 	signed := hawk.Request{Method: req.Method, Resource: req.Resource, Host: req.Host, Port: req.Port}
-	if err := header.Verify(g.key, signed, now.Std()); err != nil {
+	if err := header.Verify(g.key, signed, received.Std()); err != nil {
 		return m.failed(err)
 	}
 	return m.success(g, fresh, header.ID, header.Ext, header.Hash, now)
 }
 
 // bewit checks a signature in the URL.
-func (m *realm) bewit(ctx context.Context, req *api.AuthRequest, resource, text string, roles *roleSet, now clock.Time) *api.AuthResult {
+func (m *realm) bewit(ctx context.Context, req *api.AuthRequest, resource, text string, roles *roleSet, now, received clock.Time) *api.AuthResult {
 	b, err := hawk.ParseBewit(text)
 	if err != nil {
 		return m.failed(err)
@@ -77,7 +81,7 @@ func (m *realm) bewit(ctx context.Context, req *api.AuthRequest, resource, text 
 		return m.failed(err)
 	}
 	signed := hawk.Request{Method: req.Method, Resource: resource, Host: req.Host, Port: req.Port}
-	if err := b.Verify(g.key, signed, now.Std()); err != nil {
+	if err := b.Verify(g.key, signed, received.Std()); err != nil {
 		return m.failed(err)
 	}
 	return m.success(g, fresh, b.ID, b.Ext, "", now)

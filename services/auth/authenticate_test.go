@@ -406,6 +406,36 @@ func TestCertificate(t *testing.T) {
 	})
 }
 
+// A request that lasts is judged by the age that its signature had when it came,
+// and by what clients are now.
+func TestAuthenticateAgain(t *testing.T) {
+	d := deployPublic(t)
+	c := d.client("lasting", "a:*")
+	header := d.signedRequest(c)
+	bewit := api.AuthRequest{Method: "GET", Resource: d.bewitResource(c, someResource, time.Minute), Host: testHost, Port: testPort}
+	both := func(status, message string) {
+		t.Helper()
+		for name, r := range map[string]*api.AuthRequest{"header": &header, "bewit": &bewit} {
+			if got := d.service.Authenticate(t.Context(), *r); got.Status != status || got.Message != message {
+				t.Errorf("%s: %s %q, want %s %q", name, got.Status, got.Message, status, message)
+			}
+		}
+	}
+	came := d.clock.Now()
+	d.clock.Advance(time.Hour)
+	if r := d.service.Authenticate(t.Context(), header); r.Message != "Unauthorized: Stale timestamp" {
+		t.Errorf("without the time at which it came: %s %q", r.Status, r.Message)
+	}
+	header.Received, bewit.Received = came, came
+	both(api.AuthSuccess, "")
+	d.call(d.root(), "POST", "/clients/lasting/disable", nil).want(200)
+	both(api.AuthFailed, "Client with clientId 'lasting' is disabled")
+	d.call(d.root(), "POST", "/clients/lasting/enable", nil).want(200)
+	both(api.AuthSuccess, "")
+	d.call(d.root(), "POST", "/clients/lasting/reset", nil).want(200)
+	both(api.AuthFailed, "Unauthorized: Bad mac")
+}
+
 func TestTestAuthenticate(t *testing.T) {
 	d := deploy(t)
 	tester := hawk.Credentials{ClientID: "tester", AccessToken: "no-secret"}
