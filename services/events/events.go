@@ -13,6 +13,9 @@
 //   - One who reads slowly costs a bounded amount of memory: beyond MaxQueue
 //     messages he is told, and served from the log, at his own pace. One who does not read
 //     at all is cut off after WriteTimeout, and can resume.
+//   - Who may not listen any more hears nothing from the next ping on: clients,
+//     roles and certificates are looked at with each.
+//   - No caller has all connections: each leaves half as many free as he has.
 //   - A parked subscriber costs no query and no timer of his own but the ping.
 //
 // How: one goroutine reads the log for all (see hub); a subscriber who is behind
@@ -25,8 +28,6 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"taskcluster/internal/api"
@@ -66,15 +67,14 @@ type Config struct {
 // Service is the events service.
 type Service struct {
 	hub    *hub
+	slots  *slots
 	clock  clock.Clock
 	logger *slog.Logger
 
 	ping, socketPing time.Duration
-	limit            int64
-	open             atomic.Int64 // connections
 
-	drain    sync.Once
-	stopping chan struct{} // closed by Drain
+	stopping context.Context // ended by Drain
+	drain    context.CancelFunc
 }
 
 // New builds the service.
@@ -83,9 +83,10 @@ func New(cfg Config) (*Service, error) {
 		return nil, errors.New("events: the event log is needed")
 	}
 	s := &Service{
-		hub: newHub(cfg.Log), clock: cfg.Clock, logger: cfg.Logger,
-		ping: cfg.Ping, socketPing: cfg.SocketPing, limit: int64(cfg.Connections), stopping: make(chan struct{}),
+		hub: newHub(cfg.Log), slots: &slots{limit: cfg.Connections, callers: map[string]int{}}, clock: cfg.Clock, logger: cfg.Logger,
+		ping: cfg.Ping, socketPing: cfg.SocketPing,
 	}
+	s.stopping, s.drain = context.WithCancel(context.Background())
 	if s.clock == nil {
 		s.clock = clock.Real{}
 	}
@@ -98,8 +99,8 @@ func New(cfg Config) (*Service, error) {
 	if s.socketPing == 0 {
 		s.socketPing = 30 * time.Second
 	}
-	if s.limit == 0 {
-		s.limit = MaxConnections
+	if s.slots.limit == 0 {
+		s.slots.limit = MaxConnections
 	}
 	return s, nil
 }
@@ -111,10 +112,10 @@ func (s *Service) Start(g *lifecycle.Group) {
 
 // Drain ends all streams, now and later, in a way that makes subscribers come
 // back, to another node. It may be called more than once.
-func (s *Service) Drain() { s.drain.Do(func() { close(s.stopping) }) }
+func (s *Service) Drain() { s.drain() }
 
 // Connections is how many subscribers there are.
-func (s *Service) Connections() int64 { return s.open.Load() }
+func (s *Service) Connections() int { return s.slots.taken() }
 
 // API is the service as data.
 func (s *Service) API() api.Service {
@@ -149,9 +150,9 @@ func (s *Service) methods() []api.Method {
 				"routes) and `position`, which is also the event's id: a browser that reconnects sends it as `Last-Event-ID`, a script may " +
 				"give it as `after`, and either gets what followed. `lost` tells that some of that may be gone, `slow` that you " +
 				"read more slowly than messages come, `ping` comes every 20 seconds, `error` before the stream ends for a reason. " +
-				"With `follow` being `false` the stream ends when all that was published was sent. Any stream ends within " +
-				"an hour and twenty seconds, or when the server stops: reconnect with the last id.\n\n" +
-				"Needs `events:listen:<exchange>` for each exchange. A browser gives credentials as a bewit in the URL.",
+				"With `follow` being `false` the stream ends when all that was published was sent. Any stream ends " +
+				"when the server stops: reconnect with the last id.\n\n" +
+				"Needs `events:listen:<exchange>` for each exchange, as long as it goes on. A browser gives credentials as a bewit in the URL.",
 			Query: follow, Output: api.Blob, Scopes: listen, Handle: s.connect,
 		},
 		{
@@ -161,7 +162,7 @@ func (s *Service) methods() []api.Method {
 				"`{\"method\": \"bind\", \"id\": …, \"options\": {\"exchange\": …, \"routingKeyPattern\": …}}` adds a binding, and is answered by " +
 				"`bound` or `error` with the same id. Bindings may also be given as for `connect`, with `after` to resume: what comes by " +
 				"`bind` begins with the present.\n\n" +
-				"Needs `events:listen:<exchange>` for each exchange, by the credentials of the request that opens the socket.",
+				"Needs `events:listen:<exchange>` for each exchange, by the credentials of the request that opens the socket, as long as it is open.",
 			Query: query, Output: api.Blob, Scopes: listen, Handle: s.socket,
 		},
 	}

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -32,14 +33,31 @@ const patience = time.Minute
 // callers is who calls in these tests: whoever names scopes in the URL, where
 // a bewit would be, has them. Real signatures are checked where the whole
 // program runs.
-type callers struct{ expires clock.Time }
+type callers struct {
+	mu      sync.Mutex
+	answers map[string]func() *api.AuthResult // by scope, instead
+}
 
-func (a callers) Authenticate(_ context.Context, r api.AuthRequest) *api.AuthResult {
+// answer replaces what is said of who names a scope; nil puts it back.
+func (a *callers) answer(scope string, result func() *api.AuthResult) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.answers[scope] = result
+}
+
+func (a *callers) Authenticate(_ context.Context, r api.AuthRequest) *api.AuthResult {
 	u, _ := url.Parse(r.Resource)
-	if scope := u.Query().Get("bewit"); scope != "" {
-		return &api.AuthResult{Status: api.AuthSuccess, ClientID: "caller", Scopes: scopes.NewSet(scope), Expires: a.expires}
+	scope := u.Query().Get("bewit")
+	if scope == "" {
+		return &api.AuthResult{Status: api.NoAuth}
 	}
-	return &api.AuthResult{Status: api.NoAuth}
+	a.mu.Lock()
+	answer := a.answers[scope]
+	a.mu.Unlock()
+	if answer != nil {
+		return answer()
+	}
+	return &api.AuthResult{Status: api.AuthSuccess, ClientID: "caller", Scopes: scopes.NewSet(scope)}
 }
 
 // deployment is the service over a real store, behind HTTP.
@@ -48,6 +66,7 @@ type deployment struct {
 	store   *store.Store
 	log     *events.Log
 	service *Service
+	callers *callers
 	server  *httptest.Server
 }
 
@@ -55,6 +74,7 @@ func deploy(t testing.TB, change ...func(*Config)) *deployment {
 	t.Helper()
 	db := storetest.Open(t, store.Options{Migrations: []store.Migrations{events.Migrations}})
 	d := &deployment{t: t, store: db, log: events.NewLog(db, events.Options{Retention: time.Nanosecond, HardCap: time.Nanosecond})}
+	d.callers = &callers{answers: map[string]func() *api.AuthResult{}}
 	cfg := Config{Log: d.log}
 	for _, f := range change {
 		f(&cfg)
@@ -68,7 +88,7 @@ func deploy(t testing.TB, change ...func(*Config)) *deployment {
 		t.Fatal(err)
 	}
 	handler, err := api.New(api.Options{
-		RootURL: "https://tc.example.com", Schemas: schemas, Auth: callers{}, Clock: clock.Real{}, Log: slog.New(slog.DiscardHandler),
+		RootURL: "https://tc.example.com", Schemas: schemas, Auth: d.callers, Clock: clock.Real{}, Log: slog.New(slog.DiscardHandler),
 	}, d.service.API())
 	if err != nil {
 		t.Fatal(err)

@@ -31,7 +31,13 @@ func TestNothingIsMissedOrRepeated(t *testing.T) {
 			var got []string
 			at := start
 			for len(got) == 0 || got[len(got)-1] != last {
-				sub := d.service.hub.subscribe(at, bindings)
+				wake := make(chan struct{}, 1)
+				sub := d.service.hub.subscribe(at, bindings, func() {
+					select {
+					case wake <- struct{}{}:
+					default:
+					}
+				})
 				for range random.IntN(20) {
 					n, wait, err := sub.next(ctx)
 					if err != nil || n.lost {
@@ -47,7 +53,7 @@ func TestNothingIsMissedOrRepeated(t *testing.T) {
 					}
 					if wait {
 						select {
-						case <-sub.wake:
+						case <-wake:
 						case <-ctx.Done():
 							t.Error("nothing came")
 							return

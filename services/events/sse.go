@@ -2,7 +2,6 @@ package events
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -16,10 +15,6 @@ import (
 	"taskcluster/internal/events"
 	"taskcluster/internal/tcerr"
 )
-
-// maxLife is how long a stream lasts at most: whoever comes back is looked at
-// anew, and may have other scopes by then.
-const maxLife = time.Hour
 
 // retryAfter is when a browser is told to reconnect, in milliseconds: not all at
 // the same time.
@@ -42,51 +37,39 @@ func (s *Service) connect(c *api.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.enter(); err != nil {
+	who := caller(c)
+	if err := s.slots.enter(who); err != nil {
 		return nil, err
 	}
 	if c.Request.Method == http.MethodHead {
-		s.leave()
+		s.slots.leave(who)
 	}
 	follow, _ := c.Query("follow")
-	until := s.until(c)
+	v := &visit{service: s, caller: who, session: c.Session(), after: after, every: s.ping, once: follow == "false"}
 	return api.Stream(func(w http.ResponseWriter, r *http.Request) {
 		out, err := newStream(w)
 		if err != nil { // the connection is gone already
-			s.leave()
+			s.slots.leave(who)
 			return
 		}
-		// The stream goes on without what the server kept for the request.
-		go func() {
-			defer s.leave()
-			defer out.conn.Close()
+		out.clock = s.clock
+		go v.in(func() {
+			defer s.slots.leave(who)
 			if problem != nil {
-				out.fail(problem.Error())
+				out.refuse(problem.Error())
+				out.hangUp()
 				return
 			}
-			ctx, cancel := context.WithCancel(context.Background())
-			defer cancel()
-			go func() { // a subscriber has no more to say: what can be read is his end
-				defer cancel()
+			v.stay(bindings, out, func() { // a subscriber has no more to say: what can be read is his end
 				var one [1]byte
 				_, _ = out.conn.Read(one[:])
-			}()
-			out.serve(ctx, s, after, bindings, until, follow != "false")
-		}()
+			})
+		})
 	}), nil
 }
 
 // noReturn is the id of an event after which a stream ends for good.
 const noReturn = "-"
-
-// until is when a stream ends: with the caller's credentials, and after maxLife.
-func (s *Service) until(c *api.Call) clock.Time {
-	end := s.clock.Now().Add(maxLife)
-	if a := c.Auth(); a.Status == api.AuthSuccess && a.Expires != 0 {
-		end = min(end, a.Expires)
-	}
-	return end
-}
 
 // place is where a stream begins: behind the position that the caller names,
 // or at the present.
@@ -115,24 +98,14 @@ func (s *Service) place(c *api.Call, lastID string) (events.Position, error) {
 	return after, nil
 }
 
-// enter counts a connection in, or refuses it.
-func (s *Service) enter() error {
-	if s.open.Add(1) > s.limit {
-		s.leave()
-		return tcerr.New(tcerr.TooManyRequests, "this server has %d subscribers, which is as many as it serves: try again later", s.limit)
-	}
-	return nil
-}
-
-func (s *Service) leave() { s.open.Add(-1) }
-
 // stream writes Server-Sent Events to a connection that it takes over, because
 // of the 37 KB that the server would keep for each. After a failure it writes
 // nothing.
 type stream struct {
-	conn net.Conn
-	buf  []byte
-	err  error
+	conn  net.Conn
+	clock clock.Clock
+	buf   []byte
+	err   error
 }
 
 func newStream(w http.ResponseWriter) (*stream, error) {
@@ -161,7 +134,7 @@ func (out *stream) add(kind string, data []byte, id events.Position) {
 	out.buf = append(out.buf, '\n')
 }
 
-func (out *stream) send() {
+func (out *stream) send() error {
 	if out.err == nil {
 		_ = out.conn.SetWriteDeadline(time.Now().Add(WriteTimeout))
 		_, out.err = out.conn.Write(out.buf)
@@ -169,76 +142,55 @@ func (out *stream) send() {
 	if out.buf = out.buf[:0]; cap(out.buf) > 512 {
 		out.buf = nil // a parked stream shall not keep what a burst needed
 	}
+	return out.err
 }
 
-func (out *stream) event(kind string, v any) {
+func (out *stream) event(kind string, v any, id events.Position) error {
 	data, err := json.Marshal(v)
 	if err != nil {
-		out.err = err
-		return
+		return err
 	}
-	out.add(kind, data, 0)
-	out.send()
+	out.add(kind, data, id)
+	return out.send()
 }
 
-// fail ends the stream for a reason that another try would meet again.
-func (out *stream) fail(why string) {
-	data, _ := json.Marshal(why) // a string always does
-	out.buf = append(append(append(out.buf, "event: error\ndata: "...), data...), "\nid: "+noReturn+"\n\n"...)
-	out.send()
-}
-
-// serve sends what a subscriber gets until somebody ends it, or, if he does not
-// follow, until there is nothing more.
-func (out *stream) serve(ctx context.Context, s *Service, after events.Position, bindings []events.Binding, until clock.Time, follow bool) {
-	sub := s.hub.subscribe(after, bindings)
-	defer sub.close()
+func (out *stream) ready(after events.Position) error {
 	out.buf = fmt.Appendf(out.buf, "retry: %d\n\n", retryAfter())
 	out.add("ready", []byte("{}"), after)
-	out.send()
-	ping := time.NewTicker(s.ping)
-	defer ping.Stop()
-	for out.err == nil {
-		n, caught, err := sub.next(ctx)
-		if err != nil {
-			if ctx.Err() == nil {
-				s.logger.Error("the event log cannot be read for a subscriber", "error", err)
-				out.event("error", "Unknown Internal Error")
-			}
-			return
-		}
-		if n.lost {
-			out.event("lost", map[string]string{"message": lostText})
-		}
-		if len(n.messages) > 0 {
-			for _, m := range n.messages {
-				out.add("message", m.body, m.position)
-			}
-			out.send()
-		}
-		if n.slow {
-			out.event("slow", map[string]string{"message": slowText})
-		}
-		if caught && !follow {
-			return
-		}
-		select {
-		case <-sub.wake:
-		case <-ping.C:
-			if until < s.clock.Now() {
-				return
-			}
-			// With its id a quiet subscriber need not look through all of the log later.
-			data, _ := json.Marshal(map[string]string{"time": s.clock.Now().String()})
-			out.add("ping", data, sub.place())
-			out.send()
-		case <-s.stopping:
-			return
-		case <-ctx.Done():
-			return
-		}
-	}
+	return out.send()
 }
+
+func (out *stream) messages(list []*message) error {
+	for _, m := range list {
+		out.add("message", m.body, m.position)
+	}
+	return out.send()
+}
+
+func (out *stream) lost() error {
+	return out.event("lost", map[string]string{"message": lostText}, 0)
+}
+
+func (out *stream) slow() error {
+	return out.event("slow", map[string]string{"message": slowText}, 0)
+}
+
+// With its id a quiet subscriber need not look through all of the log later.
+func (out *stream) ping(place events.Position) error {
+	return out.event("ping", map[string]string{"time": out.clock.Now().String()}, place)
+}
+
+func (out *stream) refuse(why string) {
+	data, _ := json.Marshal(why) // a string always does
+	out.buf = append(append(append(out.buf, "event: error\ndata: "...), data...), "\nid: "+noReturn+"\n\n"...)
+	_ = out.send()
+}
+
+func (out *stream) broken() { _ = out.event("error", "Unknown Internal Error", 0) }
+
+func (out *stream) goAway() {} // browsers come back by themselves
+
+func (out *stream) hangUp() { out.conn.Close() }
 
 const (
 	lostText = "Messages that were published before those that follow are no longer in the log"

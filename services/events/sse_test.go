@@ -203,7 +203,7 @@ func TestDrainEndsStreams(t *testing.T) {
 // misses nothing once he reads.
 func TestSlowSubscribersCatchUpFromTheLog(t *testing.T) {
 	d := deploy(t)
-	sub := d.service.hub.subscribe(d.log.Head(), []events.Binding{{Exchange: "a", Pattern: "#"}})
+	sub := d.service.hub.subscribe(d.log.Head(), []events.Binding{{Exchange: "a", Pattern: "#"}}, func() {})
 	defer sub.close()
 	if n, wait, err := sub.next(t.Context()); len(n.messages) > 0 || !wait || err != nil {
 		t.Fatal(n, wait, err)
@@ -248,7 +248,7 @@ func TestSlowSubscribersCatchUpFromTheLog(t *testing.T) {
 // One who takes nothing at all is cut off, and the server forgets him.
 func TestLargeMessagesDoNotPileUp(t *testing.T) {
 	d := deploy(t)
-	sub := d.service.hub.subscribe(d.log.Head(), []events.Binding{{Exchange: "a", Pattern: "#"}})
+	sub := d.service.hub.subscribe(d.log.Head(), []events.Binding{{Exchange: "a", Pattern: "#"}}, func() {})
 	defer sub.close()
 	sub.next(t.Context())
 	big := "a " + strings.Repeat("k", 200)

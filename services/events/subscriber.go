@@ -10,7 +10,7 @@ import (
 // hub fills, or behind, reading the log by himself.
 type subscriber struct {
 	hub  *hub
-	wake chan struct{} // holds a token when there is something to take
+	wake func() // called when there is something to take; it must not wait
 
 	// By the hub's mutex; bindings change only while it is held.
 	bindings []events.Binding
@@ -25,8 +25,8 @@ type subscriber struct {
 
 // subscribe makes a subscriber who gets what follows a position. close must be
 // called in the end.
-func (h *hub) subscribe(after events.Position, bindings []events.Binding) *subscriber {
-	return &subscriber{hub: h, wake: make(chan struct{}, 1), bindings: bindings, at: after}
+func (h *hub) subscribe(after events.Position, bindings []events.Binding, wake func()) *subscriber {
+	return &subscriber{hub: h, wake: wake, bindings: bindings, at: after}
 }
 
 func (s *subscriber) close() {
@@ -49,6 +49,13 @@ func (s *subscriber) bind(b events.Binding) (added bool) {
 	return true
 }
 
+// bound are the bindings at present.
+func (s *subscriber) bound() []events.Binding {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	return s.bindings
+}
+
 // push queues a message. One who has too many to take is live no more. The
 // hub's mutex is held.
 func (s *subscriber) push(m *message) {
@@ -59,14 +66,7 @@ func (s *subscriber) push(m *message) {
 		s.queue = append(s.queue, m)
 		s.size += len(m.body)
 	}
-	s.nudge()
-}
-
-func (s *subscriber) nudge() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
+	s.wake()
 }
 
 // take empties the queue.
@@ -103,7 +103,7 @@ func (s *subscriber) place() events.Position {
 func (s *subscriber) next(ctx context.Context) (n news, caught bool, err error) {
 	defer func() {
 		if err == nil && !caught {
-			s.nudge()
+			s.wake()
 		}
 	}()
 	messages, live, slow := s.take()
@@ -131,9 +131,7 @@ func (s *subscriber) next(ctx context.Context) (n news, caught bool, err error) 
 		}
 		return news{}, s.hub.join(s), nil
 	}
-	s.hub.mu.Lock()
-	bindings := s.bindings
-	s.hub.mu.Unlock()
+	bindings := s.bound()
 	n.lost = gap
 	for i := range behind {
 		if events.Matches(bindings, &behind[i].Event) {
