@@ -234,6 +234,9 @@ func (m *model) claimTask(t *rapid.T) {
 		t.Skip("no runs")
 	}
 	worker := m.worker(t)
+	if other := map[string]string{"w0": "w1", "w1": "w0"}[worker]; m.quarantine[task.queue+other] > m.now() && rapid.Bool().Draw(t, "in quarantine") {
+		worker = other
+	}
 	mine := task.state() == "running" && task.last().worker == worker
 	ok := task.deadline > m.now() && m.quarantine[task.queue+worker] <= m.now() && (task.state() == "pending" && m.admits(task) || mine)
 	m.expect(m.post(fmt.Sprintf("/task/%s/runs/%d/claim", task.id, len(task.runs)-1), with{"workerGroup": "wg", "workerId": worker}), ok)
@@ -294,12 +297,21 @@ func (m *model) report(t *rapid.T) {
 		t.Skip("no runs")
 	}
 	n := len(task.runs) - 1
-	if rapid.IntRange(0, 3).Draw(t, "earlier") == 0 {
+	switch rapid.IntRange(0, 3).Draw(t, "earlier") {
+	case 0:
 		n = rapid.IntRange(0, n).Draw(t, "run")
+	case 1: // what a worker does whose report was not answered
+		if n > 0 && task.state() == "pending" {
+			n--
+		}
 	}
-	how := rapid.SampledFrom([]string{"completed", "failed", "worker-shutdown", "intermittent-task", "internal-error"}).Draw(t, "how")
+	ways := []string{"completed", "failed", "worker-shutdown", "intermittent-task", "internal-error"}
+	how := rapid.SampledFrom(ways).Draw(t, "how")
 	path := fmt.Sprintf("/task/%s/runs/%d/", task.id, n)
 	run, last := &task.runs[n], n == len(task.runs)-1
+	if slices.Contains(ways, run.resolved) && rapid.Bool().Draw(t, "repeat") {
+		how = run.resolved
+	}
 	if how == "completed" || how == "failed" {
 		a := m.post(path+how, nil)
 		switch {
