@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"taskcluster/internal/clock"
@@ -112,7 +113,7 @@ type slowConn struct {
 	fakeConn
 	beginning chan struct{} // receives when one begins
 	released  chan struct{} // has it go on
-	undone    int
+	undone    atomic.Int32
 }
 
 func (c *slowConn) Begin() error {
@@ -121,7 +122,7 @@ func (c *slowConn) Begin() error {
 	return c.fakeConn.Begin()
 }
 
-func (c *slowConn) Rollback() error { c.undone++; return c.fakeConn.Rollback() }
+func (c *slowConn) Rollback() error { c.undone.Add(1); return c.fakeConn.Rollback() }
 
 // TestWaitingToBegin: who gets in line while another process writes shares the
 // transaction, and who gives up meanwhile has no part in it.
@@ -171,14 +172,17 @@ func TestWaitingToBegin(t *testing.T) {
 	cancel()
 	<-first
 	c.released <- struct{}{}
+	for c.undone.Load() == 0 {
+		runtime.Gosched()
+	}
 	second = put(t.Context(), "third")
 	<-c.beginning
 	c.released <- struct{}{}
 	if err := <-second; err != nil {
 		t.Error(err)
 	}
-	if !slices.Equal(c.stored, []string{"second", "third"}) || c.undone != 1 {
-		t.Errorf("stored %v, %d undone", c.stored, c.undone)
+	if !slices.Equal(c.stored, []string{"second", "third"}) || c.undone.Load() != 1 {
+		t.Errorf("stored %v, %d undone", c.stored, c.undone.Load())
 	}
 }
 
