@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// certificate makes an authority, and a server's certificate for 127.0.0.1 by it
+// Certificate makes an authority, and a server's certificate for 127.0.0.1 by it
 // with its key, as PEM.
-func certificate() (ca, cert, key string, err error) {
+func Certificate() (ca, cert, key string, err error) {
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return "", "", "", err
