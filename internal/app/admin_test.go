@@ -296,7 +296,7 @@ func TestCheck(t *testing.T) {
 	url := testenv.Postgres(t)
 	broker := testenv.RabbitMQ(t)
 	for name, env := range map[string]map[string]string{
-		"sqlite": nil, "postgres": onPostgres(t, url), "s3": s3Settings(s3), "rabbitmq": {"TASKCLUSTER_AMQP_URL": broker.URL},
+		"sqlite": nil, "postgres": onPostgres(t, url), "s3": s3Settings(s3), "rabbitmq": {"TASKCLUSTER_AMQP_URL": broker.URL, "TASKCLUSTER_PULSE_MANAGEMENT_URL": broker.ManagementURL()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -317,7 +317,7 @@ func TestCheck(t *testing.T) {
 		want   map[string]Status
 	}{
 		"nothing is there": {func(t *testing.T, dir string, s *config.Settings) { os.RemoveAll(dir) },
-			map[string]Status{"keys": Warn, "database": Warn, "blob": Warn, "broker": OK, "root-url": Fail, "clock": Warn, "credentials": Warn}},
+			map[string]Status{"keys": Warn, "database": Warn, "blob": Warn, "broker": OK, "pulse": OK, "mail": OK, "root-url": Fail, "clock": Warn, "credentials": Warn}},
 		"the server is stopped": {func(*testing.T, string, *config.Settings) {},
 			map[string]Status{"keys": OK, "database": OK, "blob": OK, "root-url": Fail, "clock": Warn, "credentials": Warn}},
 		"the keys are open to all": {func(t *testing.T, dir string, s *config.Settings) { os.Chmod(filepath.Join(dir, "keys"), 0o644) },
@@ -350,6 +350,30 @@ func TestCheck(t *testing.T) {
 			url := config.Secret("amqp://guest:s3cret@" + broker.Addr + "/")
 			s.AMQPURL = &url
 		}, map[string]Status{"broker": Fail}},
+		"the management API is away": {func(t *testing.T, dir string, s *config.Settings) {
+			management, clients := config.Secret("http://u:s3cret@127.0.0.1:1"), "amqp://"+broker.Addr
+			s.PulseManagement, s.PulseAMQP = &management, &clients
+		}, map[string]Status{"broker": OK, "pulse": Fail}},
+		"the management API knows another password": {func(t *testing.T, dir string, s *config.Settings) {
+			management, clients := config.Secret("http://guest:s3cret@"+strings.TrimPrefix(broker.Management, "http://")), "amqp://"+broker.Addr
+			s.PulseManagement, s.PulseAMQP = &management, &clients
+		}, map[string]Status{"pulse": Fail}},
+		"clients are told another virtual host": {func(t *testing.T, dir string, s *config.Settings) {
+			management, clients := config.Secret(broker.ManagementURL()), "amqp://"+broker.Addr+"/other"
+			s.PulseManagement, s.PulseAMQP = &management, &clients
+		}, map[string]Status{"pulse": Fail}},
+		"it is not said where clients connect": {func(t *testing.T, dir string, s *config.Settings) {
+			management := config.Secret(broker.ManagementURL())
+			s.PulseManagement = &management
+		}, map[string]Status{"pulse": Fail}},
+		"the mail server is away": {func(t *testing.T, dir string, s *config.Settings) {
+			server, from := config.Secret("smtp://u:s3cret@127.0.0.1:1"), "ci@example.com"
+			s.SMTPURL, s.MailFrom = &server, &from
+		}, map[string]Status{"mail": Fail}},
+		"mails have no sender": {func(t *testing.T, dir string, s *config.Settings) {
+			server := config.Secret("smtp://u:s3cret@127.0.0.1:1")
+			s.SMTPURL = &server
+		}, map[string]Status{"mail": Fail}},
 	} {
 		t.Run(what, func(t *testing.T) {
 			dir := t.TempDir()

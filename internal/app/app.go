@@ -34,6 +34,7 @@ import (
 	"taskcluster/services/auth/broker"
 	live "taskcluster/services/events"
 	"taskcluster/services/object"
+	"taskcluster/services/pulse"
 	"taskcluster/services/purgecache"
 	"taskcluster/services/queue"
 	"taskcluster/worker"
@@ -60,6 +61,7 @@ type App struct {
 	object   *object.Service
 	purge    *purgecache.Service
 	live     *live.Service
+	pulse    *pulse.Service
 	api      *api.Server
 	handler  http.Handler
 	server   *http.Server
@@ -153,6 +155,9 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 		return nil, err
 	}
 
+	if a.pulse, err = a.newPulse(keys); err != nil {
+		return nil, err
+	}
 	if err := a.newRelay(); err != nil {
 		return nil, err
 	}
@@ -219,7 +224,7 @@ func (a *App) serves(service string) bool {
 
 // services are all services as data, which an app that serves nothing has, too.
 func (a *App) services() []api.Service {
-	return []api.Service{a.auth.API(), a.queue.API(), a.object.API(), a.purge.API(), a.live.API()}
+	return []api.Service{a.auth.API(), a.queue.API(), a.object.API(), a.purge.API(), a.live.API(), a.pulse.API()}
 }
 
 // served picks the services that this process is to serve.
@@ -236,7 +241,7 @@ func checkOnly(settings config.Settings) error {
 	if settings.Only == nil {
 		return nil
 	}
-	known := []string{"auth", "queue", "object", "purge-cache", "events"}
+	known := []string{"auth", "queue", "object", "purge-cache", "events", "pulse"}
 	for _, name := range *settings.Only {
 		if !slices.Contains(known, name) {
 			return fmt.Errorf("setting only: there is no service %q; this version has %s", name, strings.Join(known, ", "))
@@ -308,6 +313,9 @@ func (a *App) Start(ctx context.Context) error {
 	}
 	if a.serves("events") {
 		a.live.Start(&a.loops)
+	}
+	if a.serves("pulse") {
+		a.pulse.Start(&a.loops)
 	}
 	if !a.store.Shared() {
 		a.loops.Go("admin", a.serveAdmin)

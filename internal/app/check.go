@@ -68,7 +68,7 @@ func Check(ctx context.Context, settings config.Settings, log *slog.Logger) []Fi
 		name string
 		run  func(ctx context.Context) (Status, string)
 	}{
-		{"keys", c.keys}, {"database", c.database}, {"blob", c.blob}, {"broker", c.broker},
+		{"keys", c.keys}, {"database", c.database}, {"blob", c.blob}, {"broker", c.broker}, {"pulse", c.pulse}, {"mail", c.mail},
 		{"root-url", c.reachable}, {"clock", c.clock}, {"credentials", c.credentials},
 	} {
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)

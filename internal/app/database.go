@@ -13,13 +13,14 @@ import (
 	"taskcluster/internal/store/sqlite"
 	"taskcluster/services/auth"
 	"taskcluster/services/object"
+	"taskcluster/services/pulse"
 	"taskcluster/services/purgecache"
 	"taskcluster/services/queue"
 )
 
 // migrations make the tables of everything that keeps something in the database.
 func migrations() []store.Migrations {
-	return []store.Migrations{events.Migrations, api.Migrations(), auth.Migrations(), queue.Migrations(), object.Migrations(), purgecache.Migrations()}
+	return []store.Migrations{events.Migrations, api.Migrations(), auth.Migrations(), queue.Migrations(), object.Migrations(), purgecache.Migrations(), pulse.Migrations()}
 }
 
 // openDatabase opens the database, PostgreSQL's or a file in the data directory.

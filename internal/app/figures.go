@@ -24,7 +24,7 @@ type emitter = func(f *obs.Family, value float64, labels ...string)
 func (a *App) publishFigures(m *obs.Metrics) {
 	var families []*obs.Family
 	var reads []func(emitter)
-	for _, part := range []func() ([]*obs.Family, func(emitter)){a.storeFigures, a.eventFigures, a.queueFigures} {
+	for _, part := range []func() ([]*obs.Family, func(emitter)){a.storeFigures, a.eventFigures, a.queueFigures, a.pulseFigures} {
 		f, read := part()
 		families, reads = append(families, f...), append(reads, read)
 	}

@@ -59,6 +59,12 @@ type Settings struct {
 	ObjectCDN       *string        `name:"object-middleware" placeholder:"JSON" help:"What answers downloads of objects in place of their backend, as JSON; see docs/artifacts.md."`
 	EventRetention  *time.Duration `name:"event-retention" fallback:"24h" placeholder:"DURATION" help:"How long published events are kept for those who read them later."`
 	AMQPURL         *Secret        `name:"amqp-url" secret:"true" placeholder:"URL" help:"RabbitMQ to mirror all events to, amqps://user:password@host/vhost; see docs/events.md. file:PATH and env:NAME are read from there."`
+	PulseManagement *Secret        `name:"pulse-management-url" secret:"true" placeholder:"URL" help:"Management API of the RabbitMQ whose users the pulse service lends, https://user:password@host:15671; see docs/pulse.md. file:PATH and env:NAME are read from there."`
+	PulseAMQP       *string        `name:"pulse-amqp-url" placeholder:"URL" help:"Where clients with lent users connect, amqps://host:5671/vhost (default: as amqp-url, without its user)."`
+	PulsePrefix     *string        `name:"pulse-namespace-prefix" fallback:"pulse-" placeholder:"TEXT" help:"What the names of namespaces begin with. Queues and exchanges that begin so and are of no namespace are deleted."`
+	PulseUserPrefix *string        `name:"pulse-username-prefix" placeholder:"TEXT" help:"What stands before a namespace in the names of its users (default: nothing)."`
+	SMTPURL         *Secret        `name:"smtp-url" secret:"true" placeholder:"URL" help:"Mail server to send mails through, smtp://user:password@host:587 (STARTTLS) or smtps://user:password@host:465. file:PATH and env:NAME are read from there."`
+	MailFrom        *string        `name:"mail-from" placeholder:"ADDRESS" help:"Sender of mails, like CI <ci@example.com>."`
 	Websocktunnel   *Secret        `name:"websocktunnel-secret" secret:"true" placeholder:"SECRET" help:"Secret shared with the websocktunnel service. file:PATH and env:NAME are read from there, here and in what follows."`
 	AWSBuckets      *Secret        `name:"aws-credentials-allowed-buckets" secret:"true" placeholder:"JSON" help:"IAM users and the S3 buckets of which they hand on access; see docs/credentials.md."`
 	AzureAccounts   *Secret        `name:"azure-accounts" secret:"true" placeholder:"JSON" help:"Azure storage accounts and their keys; see docs/credentials.md."`

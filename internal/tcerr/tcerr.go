@@ -33,10 +33,17 @@ const (
 	NoMatchingBackend Code = "NoMatchingBackend"
 )
 
+// The codes of the pulse service alone.
+const (
+	InvalidNamespace  Code = "InvalidNamespace"
+	NotConfigured     Code = "NotConfigured"
+	BrokerUnavailable Code = "BrokerUnavailable"
+)
+
 // Status is the HTTP status of a code; an unknown code is an internal error.
 func (c Code) Status() int {
 	switch c {
-	case MalformedPayload, InvalidRequestArguments, InputValidationError, InputError, NoMatchingBackend:
+	case MalformedPayload, InvalidRequestArguments, InputValidationError, InputError, NoMatchingBackend, InvalidNamespace:
 		return 400
 	case AuthenticationFailed:
 		return 401
@@ -46,7 +53,7 @@ func (c Code) Status() int {
 		return 404
 	case NoMatchingMethod:
 		return 406
-	case RequestConflict:
+	case RequestConflict, NotConfigured:
 		return 409
 	case ResourceExpired:
 		return 410
@@ -54,6 +61,8 @@ func (c Code) Status() int {
 		return 413
 	case TooManyRequests:
 		return 429
+	case BrokerUnavailable:
+		return 503
 	}
 	return 500
 }

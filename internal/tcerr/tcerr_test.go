@@ -11,7 +11,7 @@ func TestStatus(t *testing.T) {
 		MalformedPayload: 400, InvalidRequestArguments: 400, InputValidationError: 400, InputError: 400,
 		AuthenticationFailed: 401, InsufficientScopes: 403, ResourceNotFound: 404, RequestConflict: 409,
 		ResourceExpired: 410, InputTooLarge: 413, TooManyRequests: 429, InternalServerError: 500,
-		NoMatchingMethod: 406, NoMatchingBackend: 400, "Nonsense": 500,
+		NoMatchingMethod: 406, NoMatchingBackend: 400, InvalidNamespace: 400, NotConfigured: 409, BrokerUnavailable: 503, "Nonsense": 500,
 	} {
 		if got := code.Status(); got != want {
 			t.Errorf("%s: %d, want %d", code, got, want)

@@ -84,7 +84,7 @@ func StartRabbitMQ() (_ *RabbitMQServer, err error) {
 		}
 	}()
 	s.CA = filepath.Join(s.dir, "ca.pem")
-	ca, cert, key, err := certificate()
+	ca, cert, key, err := Certificate()
 	if err != nil {
 		return nil, err
 	}
@@ -127,6 +127,11 @@ func (s *RabbitMQServer) Control(args ...string) error {
 		return fmt.Errorf("rabbitmqctl %s: %w\n%s", args[0], err, out)
 	}
 	return nil
+}
+
+// ManagementURL is Management with the user and the password in it.
+func (s *RabbitMQServer) ManagementURL() string {
+	return strings.Replace(s.Management, "http://", "http://guest:guest@", 1)
 }
 
 // Start starts a broker that was stopped or killed, on the same ports and data.

@@ -24,7 +24,12 @@ func TestJavaScriptClient(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatal("no *.test.mjs files", err)
 	}
-	server := harness.Start(t, harness.Binary(t), t.TempDir(), "--claim-timeout", "5s")
+	// The events of this deployment are mirrored to the broker whose users it lends.
+	rabbit := testenv.RabbitMQ(t)
+	t.Setenv("AMQP_URL", rabbit.URL)
+	t.Setenv("PULSE_MANAGEMENT_URL", rabbit.ManagementURL())
+	server := harness.Start(t, harness.Binary(t), t.TempDir(), "--claim-timeout", "5s",
+		"--amqp-url", "env:AMQP_URL", "--pulse-management-url", "env:PULSE_MANAGEMENT_URL")
 	defer server.Stop()
 	called := filepath.Join(t.TempDir(), "called")
 	env := append(server.Env(), "CONFORMANCE_CALLED="+called)

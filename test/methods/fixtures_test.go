@@ -3,6 +3,7 @@ package methods
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -21,7 +22,7 @@ var arguments = map[string]string{
 	"clientId":     "matrix/some-client", "roleId": "matrix:some-role", "entityType": "client", "entityId": "matrix/some-client",
 	"account": "someaccount", "table": "sometable", "container": "somecontainer", "bucket": "some-bucket", "prefix": "some/prefix/",
 	"project": "some-project", "wstAudience": "some-audience", "wstClient": "some-client", "projectId": "-", "serviceAccount": "some@example.com",
-	"appName": "some-app", "owner": "some-owner",
+	"appName": "some-app", "owner": "some-owner", "namespace": "pulse-matrix",
 }
 
 // with is the arguments with some replaced: name, value, name, value, …
@@ -98,6 +99,9 @@ var fixtures = map[string]func(*world) fixture{
 			or:   []int{404},
 		}
 	},
+
+	// Nor does it have a RabbitMQ whose users it could lend.
+	"pulse.listNamespaces": func(*world) fixture { return fixture{url: with(), or: []int{http.StatusConflict}} },
 
 	"queue.tasks":    taskList,
 	"queue.statuses": taskList,

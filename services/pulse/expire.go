@@ -1,0 +1,101 @@
+package pulse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"taskcluster/internal/clock"
+	"taskcluster/internal/store"
+	"taskcluster/internal/store/sweep"
+	"taskcluster/services/pulse/management"
+)
+
+const (
+	// expireEvery is how often expired namespaces are looked for.
+	expireEvery = time.Minute
+	// grace is for how long an expired namespace is kept.
+	grace = time.Hour
+)
+
+// expiry removes namespaces that expired an hour ago or earlier: it marks the
+// row, so that no claim renews it from then on, deletes the users, and then the
+// row. What is cut off in between is done again.
+func (s *Service) expiry() *sweep.Sweeper {
+	return &sweep.Sweeper{
+		Name: "pulse/expire", Every: expireEvery,
+		Store: s.store, Clock: s.clock, Log: s.logger,
+		Kinds: []sweep.Kind{{Name: "namespaces", Walk: s.expireNamespaces}},
+	}
+}
+
+func (s *Service) expireNamespaces(now clock.Time) sweep.Step {
+	var at clock.Time
+	var row int64
+	return func(ctx context.Context, write sweep.Write, n int) (done sweep.Outcome, err error) {
+		var due []*namespace
+		err = write(ctx, func(tx *store.Tx) (err error) {
+			if due, err = s.all(tx.Query(stmt.expired, at, row, now.Add(-grace), n)); err != nil {
+				return err
+			}
+			for _, n := range due {
+				if _, err := tx.Exec(stmt.hide, n.row); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil || len(due) == 0 {
+			return done, err
+		}
+		last := due[len(due)-1]
+		at, row = last.expires, last.row
+		var gone []*namespace
+		answers := true
+		for _, n := range due {
+			if err := s.removeUsers(ctx, n.name); err != nil {
+				if ctx.Err() != nil {
+					return done, err
+				}
+				s.logger.Error("the users of an expired namespace could not be deleted; this is tried again", "namespace", n.name, "error", err.Error())
+				if answers = management.Refused(err); !answers {
+					break
+				}
+				continue
+			}
+			gone = append(gone, n)
+		}
+		err = write(ctx, func(tx *store.Tx) error {
+			for _, n := range gone {
+				if _, err := tx.Exec(stmt.remove, n.row); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return done, err
+		}
+		return sweep.Outcome{Removed: len(gone), Kept: len(due) - len(gone), More: len(due) == n && answers}, nil
+	}
+}
+
+// removeUsers deletes both users of a namespace. One that is somebody else's is
+// left to him.
+func (s *Service) removeUsers(ctx context.Context, namespace string) error {
+	for which := 1; which <= 2; which++ {
+		name := s.user(namespace, which)
+		exists, err := s.own(ctx, name)
+		if foreign(err) {
+			continue
+		}
+		if err == nil && exists {
+			err = s.broker.Management.DeleteUser(ctx, name)
+		}
+		if err != nil && !errors.Is(err, management.ErrNotFound) {
+			return fmt.Errorf("the user %s: %w", name, err)
+		}
+	}
+	return nil
+}
