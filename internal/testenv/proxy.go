@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Proxy stands between a client and a server of any protocol over TCP, and
@@ -23,6 +24,8 @@ type Proxy struct {
 	closed bool
 	parted bool
 	muted  string
+	rate   int   // bytes in a second on each connection; 0: as many as there are
+	passed int64 // bytes in either direction
 	conns  map[net.Conn]bool
 	order  *order
 }
@@ -99,6 +102,28 @@ func (p *Proxy) Mute(text string) {
 	p.flow.Broadcast()
 }
 
+// Throttle passes on about so many bytes in a second, on each connection and in
+// each direction; 0 is as many as there are.
+func (p *Proxy) Throttle(rate int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rate = rate
+}
+
+// Passed is how many bytes were passed on so far.
+func (p *Proxy) Passed() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.passed
+}
+
+// Connections is how many connections of clients are open.
+func (p *Proxy) Connections() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return (len(p.conns) + 1) / 2
+}
+
 // CutAt loses one connection, when a client sends text; with skip, that many
 // packets later. The channel is closed when it has happened. A later call takes
 // the place of one that was not met.
@@ -162,6 +187,24 @@ func (p *Proxy) flowing(said *transcript) bool {
 	return !p.closed
 }
 
+// pass is when n bytes may be passed on: when they may flow, and not too soon. It
+// is false at the end.
+func (p *Proxy) pass(n int, said *transcript) bool {
+	p.mu.Lock()
+	rate := p.rate
+	p.mu.Unlock()
+	if rate > 0 {
+		time.Sleep(time.Duration(n) * time.Second / time.Duration(rate))
+	}
+	if !p.flowing(said) {
+		return false
+	}
+	p.mu.Lock()
+	p.passed += int64(n)
+	p.mu.Unlock()
+	return true
+}
+
 func (p *Proxy) end(conns ...net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -176,7 +219,7 @@ func (p *Proxy) down(client, server net.Conn, said *transcript) {
 	buf := make([]byte, 1<<16)
 	for {
 		n, err := server.Read(buf)
-		if err != nil || !p.flowing(said) {
+		if err != nil || !p.pass(n, said) {
 			return
 		}
 		if _, err := client.Write(buf[:n]); err != nil {
@@ -192,7 +235,7 @@ func (p *Proxy) up(client, server net.Conn, said *transcript) {
 	skip := 0
 	for {
 		n, err := client.Read(buf)
-		if err != nil || !p.flowing(nil) {
+		if err != nil || !p.pass(n, nil) {
 			return
 		}
 		said.add(buf[:n])

@@ -23,6 +23,16 @@ type S3Server struct {
 	Bucket          string // exists, and is empty
 	AccessKeyID     string
 	SecretAccessKey string
+
+	server *s3Process
+}
+
+// s3Process is the server's process, which can be ended and begun again.
+type s3Process struct {
+	cmd   *exec.Cmd  // how to start it
+	ended chan error // of the one that runs
+	log   string
+	ready string // URL
 }
 
 // S3Program is the server that S3 starts, and its version.
@@ -59,37 +69,55 @@ func S3(t testing.TB) S3Server {
 	}
 	address := "127.0.0.1:" + strconv.Itoa(port)
 	s.Endpoint = "http://" + address
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close() // the server has it open for itself
 	// Attributes go into files, as not every file system has room for them.
-	server := exec.Command(program, "--port", address, "--region", s.Region, "--keep-alive", "--quiet", "--health", "/health",
+	cmd := exec.Command(program, "--port", address, "--region", s.Region, "--keep-alive", "--quiet", "--health", "/health",
 		"posix", "--sidecar", filepath.Join(dir, "meta"), filepath.Join(dir, "data"))
-	server.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+s.AccessKeyID, "ROOT_SECRET_KEY="+s.SecretAccessKey)
-	server.Stdout, server.Stderr = log, log
-	if err := server.Start(); err != nil {
+	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+s.AccessKeyID, "ROOT_SECRET_KEY="+s.SecretAccessKey)
+	s.server = &s3Process{cmd: cmd, log: filepath.Join(dir, "log"), ready: s.Endpoint + "/health"}
+	t.Cleanup(func() { s.server.end(syscall.SIGTERM) })
+	if err := s.Start(); err != nil {
 		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Wait() }()
-	t.Cleanup(func() {
-		if err := server.Process.Signal(syscall.SIGTERM); err != nil {
-			return // it has ended
-		}
-		select {
-		case <-ended:
-		case <-time.After(10 * time.Second):
-			server.Process.Kill()
-			<-ended
-		}
-	})
-	if err := answering(t.Context(), s.Endpoint+"/health", ended); err != nil {
-		text, _ := os.ReadFile(log.Name())
-		t.Fatalf("the S3 server did not start: %v\n%s", err, strings.TrimSpace(string(text)))
 	}
 	return s
+}
+
+// Kill ends the server at once, as a crash does.
+func (s S3Server) Kill() { s.server.end(syscall.SIGKILL) }
+
+// Start starts a server that has ended, on the same port and data.
+func (s S3Server) Start() error {
+	p := s.server
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close() // the server has it open for itself
+	cmd := &exec.Cmd{Path: p.cmd.Path, Args: p.cmd.Args, Env: p.cmd.Env, Stdout: log, Stderr: log}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	p.cmd, p.ended = cmd, make(chan error, 1)
+	go func() { p.ended <- cmd.Wait() }()
+	if err := answering(context.Background(), p.ready, p.ended); err != nil {
+		text, _ := os.ReadFile(p.log)
+		return fmt.Errorf("the S3 server did not start: %w\n%s", err, strings.TrimSpace(string(text)))
+	}
+	return nil
+}
+
+// end signals the server and waits for its end.
+func (p *s3Process) end(signal os.Signal) {
+	if p.ended == nil {
+		return
+	}
+	p.cmd.Process.Signal(signal) // its error is that it has ended
+	select {
+	case <-p.ended:
+	case <-time.After(10 * time.Second):
+		p.cmd.Process.Kill()
+		<-p.ended
+	}
+	p.ended = nil
 }
 
 // answering waits until a URL answers.

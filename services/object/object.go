@@ -99,6 +99,9 @@ const (
 	// longer than it says, for clients whose clocks are behind.
 	putValid = 45 * time.Minute
 	putGrace = 10 * time.Second
+	// inlineTimeout bounds an upload of the few bytes that a call carries, so that
+	// its caller is told to try again before he gives up himself.
+	inlineTimeout = 10 * time.Second
 	// simpleValid is how long the URL of a simple download works.
 	simpleValid = 30 * time.Minute
 	// getTold is how long the URL of a getUrl download is said to work, and

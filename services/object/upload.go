@@ -124,6 +124,8 @@ func (s *Service) chooseUpload(ctx context.Context, o *object, proposed *CreateU
 	case proposed.DataInline != nil:
 		yes := true
 		m.DataInline = &yes
+		ctx, cancel := context.WithTimeout(ctx, inlineTimeout)
+		defer cancel()
 		info := blob.Info{ContentType: proposed.DataInline.ContentType, ContentDisposition: disposition(proposed.DataInline.ContentType)}
 		_, err = b.Blob.Put(ctx, b.key(o), info, bytes.NewReader(decode(proposed.DataInline.ObjectData)))
 	case proposed.PutURL != nil:

@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go"
 
 	"taskcluster/internal/blob"
 )
@@ -124,12 +126,34 @@ func (s *Store) sizeOfPart(before int) int64 {
 }
 
 // abort removes the parts of an upload that failed, whatever became of its
-// context.
+// context. A service that is away at the moment has some time to come back; and
+// a part that was on its way may arrive after the abort, so it is looked for.
 func (s *Store) abort(key string, uploadID *string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &s.bucket, Key: aws.String(keyOf(key)), UploadId: uploadID})
-	if err != nil {
-		s.log.Warn("the parts of an upload that failed may be left in the bucket", "error", s.failed("abort", key, err).Error())
+	at := aws.String(keyOf(key))
+	patient := func(o *s3.Options) { o.Retryer = retry.AddWithMaxAttempts(o.Retryer, 0) }
+	for {
+		_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &s.bucket, Key: at, UploadId: uploadID}, patient)
+		if err == nil || gone(err) {
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+			}
+			_, err = s.client.ListParts(ctx, &s3.ListPartsInput{Bucket: &s.bucket, Key: at, UploadId: uploadID}, patient)
+			if gone(err) {
+				return
+			}
+		}
+		if err != nil {
+			s.log.Warn("the parts of an upload that failed may be left in the bucket", "error", s.failed("abort", key, err).Error())
+			return
+		}
 	}
+}
+
+// gone tells whether there is no such upload any more.
+func gone(err error) bool {
+	refusal, ok := errors.AsType[smithy.APIError](err)
+	return ok && refusal.ErrorCode() == "NoSuchUpload"
 }
