@@ -22,6 +22,7 @@ var (
 	restarts     = flag.Int("restarts", 4, "how often PostgreSQL is restarted")
 	cuts         = flag.Int("cuts", 9, "how often the connection to PostgreSQL is cut")
 	brokerFaults = flag.Int("broker-faults", 4, "how many faults of RabbitMQ, and of the way to it")
+	fills        = flag.Int("fills", 2, "how often the disk is filled")
 	pause        = flag.Duration("pause", 8*time.Second, "how long a process stands still")
 )
 
@@ -46,6 +47,7 @@ type deployment struct {
 	ledger  *workload.Ledger
 	history *workload.History
 	load    *workload.Load // once they work
+	foreign []string       // tasks that are not the load's
 }
 
 // deploy starts a node for each url, and a load on them. The urls lead to the
@@ -60,10 +62,19 @@ func deploy(t *testing.T, binary string, urls ...string) *deployment {
 // prepare is deploy without a load, and with further arguments of the nodes.
 func prepare(t *testing.T, binary string, urls []string, args ...string) *deployment {
 	t.Helper()
-	d := &deployment{t: t, binary: binary, urls: urls, ledger: workload.NewLedger(), history: workload.NewHistory(), nodes: make([]*harness.Server, len(urls))}
+	var dirs []string
+	for range urls {
+		dirs = append(dirs, t.TempDir())
+	}
+	return prepareIn(t, binary, dirs, urls, args...)
+}
+
+// prepareIn is prepare with given data directories.
+func prepareIn(t *testing.T, binary string, dirs, urls []string, args ...string) *deployment {
+	t.Helper()
+	d := &deployment{t: t, binary: binary, dirs: dirs, urls: urls, ledger: workload.NewLedger(), history: workload.NewHistory(), nodes: make([]*harness.Server, len(urls))}
 	d.args = append([]string{"--log-level", "error", "--claim-timeout", claimTimeout.String()}, args...)
 	for i := range urls {
-		d.dirs = append(d.dirs, t.TempDir())
 		if i > 0 {
 			harness.Join(t, d.dirs[0], d.dirs[i])
 		}
@@ -168,6 +179,7 @@ func (d *deployment) finish() {
 		d.fatal("%v", err)
 	}
 	d.readEvents()
+	d.history.Forget(d.foreign...)
 	problems, err := d.ledger.Check(d.t.Context(), d.up()[0], d.history)
 	if err != nil {
 		d.fatal("%v", err)
