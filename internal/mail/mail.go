@@ -11,13 +11,11 @@ package mail
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	netmail "net/mail"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -25,6 +23,8 @@ import (
 
 	gomail "github.com/wneessen/go-mail"
 	"github.com/wneessen/go-mail/smtp"
+
+	"taskcluster/internal/cacert"
 )
 
 // Timeout bounds Send and Check.
@@ -63,7 +63,10 @@ func New(address, from string) (*Mailer, error) {
 	m.tls = &tls.Config{ServerName: m.host, MinVersion: tls.VersionTLS12}
 	port := u.Port()
 	if port == "" {
-		port = map[bool]string{false: "587", true: "465"}[m.implicit]
+		port = "587"
+		if m.implicit {
+			port = "465"
+		}
 	}
 	m.addr = net.JoinHostPort(m.host, port)
 	if u.User != nil {
@@ -73,18 +76,8 @@ func New(address, from string) (*Mailer, error) {
 			return nil, errors.New("it has only one of user and password")
 		}
 	}
-	for name, values := range u.Query() {
-		if name != "cacertfile" {
-			return nil, fmt.Errorf("its parameter %.50q is not known; there is cacertfile", name)
-		}
-		pem, err := os.ReadFile(values[0])
-		if err != nil {
-			return nil, err
-		}
-		m.tls.RootCAs = x509.NewCertPool()
-		if !m.tls.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s has no certificates", values[0])
-		}
+	if m.tls.RootCAs, err = cacert.Pool(u.Query()); err != nil {
+		return nil, err
 	}
 	if m.from, err = netmail.ParseAddress(from); err != nil || CheckAddress(m.from.Address) != nil {
 		return nil, fmt.Errorf("the sender %.100q is not an address like ci@example.com", from)

@@ -16,16 +16,16 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
+
+	"taskcluster/internal/cacert"
 )
 
 // The limits of a Client.
@@ -84,20 +84,11 @@ func New(address string) (*Client, error) {
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxConnsPerHost, transport.MaxIdleConnsPerHost = MaxRequests, MaxRequests
-	for name, values := range u.Query() {
-		if name != "cacertfile" {
-			return nil, fmt.Errorf("its parameter %.50q is not known; there is cacertfile", name)
-		}
-		pem, err := os.ReadFile(values[0])
-		if err != nil {
-			return nil, err
-		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s has no certificates", values[0])
-		}
-		transport.TLSClientConfig = &tls.Config{RootCAs: pool}
+	pool, err := cacert.Pool(u.Query())
+	if err != nil {
+		return nil, err
 	}
+	transport.TLSClientConfig = &tls.Config{RootCAs: pool}
 	base := url.URL{Scheme: u.Scheme, Host: u.Host, Path: strings.TrimRight(u.Path, "/")}
 	return &Client{
 		base: base.String(), user: u.User.Username(), password: password,
