@@ -11,7 +11,7 @@ import (
 func (a *App) newRelay() error {
 	connected := &obs.Family{Name: "taskcluster_amqp_relay_held", Help: "1 while this process mirrors events to RabbitMQ; of several processes one does."}
 	published := &obs.Family{Name: "taskcluster_amqp_published_total", Help: "Events that RabbitMQ has confirmed to this process.", Counter: true}
-	a.metrics.Publish([]*obs.Family{connected, published}, func(emit func(*obs.Family, float64, ...string)) {
+	a.metrics.Publish([]*obs.Family{connected, published}, func(emit emitter) {
 		if a.relay == nil {
 			emit(connected, 0)
 			emit(published, 0)

@@ -202,7 +202,7 @@ func (w *writer) begin() error {
 	return nil
 }
 
-// leave ends a transaction that nobody needs any more.
+// leave ends a transaction without a commit.
 func (w *writer) leave() {
 	w.begun = false
 	if err := w.tx.conn.Rollback(); err != nil {
@@ -322,9 +322,7 @@ func (w *writer) attempt(units []unit) (culprit int, err error) {
 		if errFatal(tx.failed) {
 			culprit = everybody
 		}
-		if err := tx.conn.Rollback(); err != nil {
-			s.log.Error("a transaction could not be undone", "error", err)
-		}
+		w.leave()
 		return culprit, err
 	}
 	for i, u := range units {

@@ -51,7 +51,7 @@ func (s *Service) bring(ctx context.Context, n *namespace) error {
 	m := s.broker.Management
 	users := []int{n.active}
 	if n.behind == 2 {
-		users = []int{3 - n.active, n.active}
+		users = []int{n.standby(), n.active}
 	}
 	for _, which := range users {
 		name := s.user(n.name, which)

@@ -231,10 +231,11 @@ func (s *Service) compareUsers(ctx context.Context, on *seen) error {
 	}
 	for _, n := range on.namespaces {
 		lacks := 0
-		for which := 1; which <= 2; which++ {
-			if name := s.user(n.name, which); !there[name] {
-				lacks = max(lacks, map[bool]int{true: 1, false: 2}[which == n.active])
-			}
+		if !there[s.user(n.name, n.active)] {
+			lacks = 1
+		}
+		if !there[s.user(n.name, n.standby())] {
+			lacks = 2
 		}
 		if lacks == 0 || n.behind > 0 || n.removing {
 			continue
@@ -251,7 +252,7 @@ func (s *Service) compareUsers(ctx context.Context, on *seen) error {
 func (s *Service) lost(ctx context.Context, n *namespace, lacks int) error {
 	which := n.active
 	if lacks == 2 {
-		which = 3 - n.active
+		which = n.standby()
 	}
 	name := s.user(n.name, which)
 	if _, err := s.broker.Management.User(ctx, name); !errors.Is(err, management.ErrNotFound) {

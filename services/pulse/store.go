@@ -93,6 +93,9 @@ type namespace struct {
 	removing         bool
 }
 
+// standby is which of the two users is not the active one.
+func (n *namespace) standby() int { return 3 - n.active }
+
 type scanner interface{ Scan(dest ...any) error }
 
 func (s *Service) scan(row scanner) (*namespace, error) {
