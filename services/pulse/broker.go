@@ -46,18 +46,28 @@ func permissions(namespace string) management.Permissions {
 
 // bring has RabbitMQ know what is stored of a namespace: the active user and its
 // password, and, where both users may be missing, the other one, as whom nobody
-// can log in before it is the active one's turn. Every step may be repeated.
+// can log in before it is the active one's turn. Every step may be repeated. A
+// new namespace of which a user is somebody else's is given up.
 func (s *Service) bring(ctx context.Context, n *namespace) error {
 	m := s.broker.Management
 	users := []int{n.active}
-	if n.behind == 2 {
+	if n.behind >= lacksBoth {
 		users = []int{n.standby(), n.active}
 	}
 	for _, which := range users {
-		name := s.user(n.name, which)
-		if _, err := s.own(ctx, name); err != nil {
+		_, err := s.own(ctx, s.user(n.name, which))
+		if foreign(err) && n.behind == unmade {
+			err = errors.Join(err, s.store.Write(ctx, func(tx *store.Tx) error {
+				_, err := tx.Exec(stmt.giveUp, n.row, n.sealed, unmade)
+				return err
+			}))
+		}
+		if err != nil {
 			return err
 		}
+	}
+	for _, which := range users {
+		name := s.user(n.name, which)
 		var password secret
 		if which == n.active {
 			password = n.password

@@ -339,7 +339,7 @@ func (d *deployment) hasUserDirectly(namespace string, which int) bool {
 }
 
 // TestForeignUsers: users of others that happen to have such a name are not taken
-// over and not deleted.
+// over and not deleted, and a claim that they stand in the way of leaves nothing.
 func TestForeignUsers(t *testing.T) {
 	d := deploy(t)
 	operator, neighbour := d.service.user("ns-one", 1), d.service.user("ns-two", 2)
@@ -352,15 +352,50 @@ func TestForeignUsers(t *testing.T) {
 	})
 	for _, name := range []string{"ns-one", "ns-two"} {
 		d.claim(name, nil).want(409, "RequestConflict", "not this service's")
+		if d.row(name) != nil {
+			t.Errorf("%s was refused, and is stored", name)
+		}
 	}
-	d.clock.Advance(6 * time.Hour)
-	d.expire()
+	if d.hasUser("ns-one", 2) || d.hasUser("ns-two", 1) {
+		t.Error("a refused claim has made a user")
+	}
+
+	// A claim that was cut off before it could be refused is refused later.
+	way := d.flaky()
+	way.broken.Store(true)
+	d.claim("ns-one", nil).want(503, "BrokerUnavailable")
+	way.broken.Store(false)
+	d.clock.Advance(firstLook)
+	if err := d.service.rotate(t.Context()); !foreign(err) || d.row("ns-one") != nil {
+		t.Errorf("the row is still there, %v", err)
+	}
+	d.rotate()
 	d.monitor()
-	if d.row("ns-one") != nil || d.row("ns-two") != nil {
-		t.Error("the rows are still there")
-	}
 	for name, password := range map[string]string{operator: "operator", neighbour: "neighbour"} {
 		d.admin("PUT", "/permissions/"+url.PathEscape(d.vhost)+"/"+name, object{"configure": "^$", "write": "^$", "read": "^$"}, 201, 204)
 		d.mustLogin("amqp://" + name + ":" + password + "@" + d.rabbit.Addr + "/" + url.PathEscape(d.vhost))
+	}
+}
+
+// TestForeignUserLater: a namespace that is in use stays when one of its users
+// becomes somebody else's, and its other user goes with it when it expires.
+func TestForeignUserLater(t *testing.T) {
+	d := deploy(t)
+	first := d.claim("ns-one", nil).want(200).string("connectionString")
+	taken := d.service.user("ns-one", 2)
+	d.admin("PUT", "/users/"+taken, object{"password": "operator", "tags": "monitoring"}, 204)
+	t.Cleanup(func() { d.admin("DELETE", "/users/"+taken, nil, 204) })
+	d.clock.Advance(time.Hour)
+	if err := d.service.rotate(t.Context()); !foreign(err) {
+		t.Error(err)
+	}
+	d.claim("ns-one", nil).want(409, "RequestConflict")
+	if d.row("ns-one") == nil {
+		t.Fatal("the namespace is gone")
+	}
+	d.mustLogin(first)
+	d.clock.Advance(6 * time.Hour)
+	if n := d.expire(); n != 1 || d.hasUser("ns-one", 1) || !d.hasUser("ns-one", 2) {
+		t.Errorf("%d were removed", n)
 	}
 }

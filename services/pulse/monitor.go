@@ -230,14 +230,14 @@ func (s *Service) compareUsers(ctx context.Context, on *seen) error {
 		return nil
 	}
 	for _, n := range on.namespaces {
-		lacks := 0
+		lacks := lacksNone
 		if !there[s.user(n.name, n.active)] {
-			lacks = 1
+			lacks = lacksActive
 		}
 		if !there[s.user(n.name, n.standby())] {
-			lacks = 2
+			lacks = lacksBoth
 		}
-		if lacks == 0 || n.behind > 0 || n.removing {
+		if lacks == lacksNone || n.behind != lacksNone || n.removing {
 			continue
 		}
 		if err := s.lost(ctx, n, lacks); err != nil {
@@ -251,7 +251,7 @@ func (s *Service) compareUsers(ctx context.Context, on *seen) error {
 // older than the namespace.
 func (s *Service) lost(ctx context.Context, n *namespace, lacks int) error {
 	which := n.active
-	if lacks == 2 {
+	if lacks == lacksBoth {
 		which = n.standby()
 	}
 	name := s.user(n.name, which)

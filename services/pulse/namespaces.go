@@ -185,7 +185,7 @@ func (s *Service) claim(c *api.Call, name string, expires clock.Time, contact st
 		case err != nil:
 			return err
 		case n == nil:
-			_, err = tx.Exec(stmt.insert, name, tx.Now(), expires, contact, s.seal(name, newPassword()), tx.Now().Add(firstLook))
+			_, err = tx.Exec(stmt.insert, name, tx.Now(), expires, contact, s.seal(name, newPassword()), unmade, tx.Now().Add(firstLook))
 		case n.removing:
 			return tcerr.New(tcerr.BrokerUnavailable, "The namespace %s has expired, and its users are just being removed. Call again in a minute", name)
 		default:
@@ -210,7 +210,7 @@ func (s *Service) ready(ctx context.Context, name string) (*namespace, error) {
 		switch {
 		case err != nil:
 			return nil, err
-		case n != nil && n.behind == 0:
+		case n != nil && n.behind == lacksNone:
 			return n, nil
 		case n == nil || n.removing:
 			return nil, s.unavailable(nil, name) // it has expired meanwhile

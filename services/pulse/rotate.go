@@ -50,7 +50,7 @@ func (s *Service) rotate(ctx context.Context) error {
 }
 
 func (s *Service) rotateOne(ctx context.Context, n *namespace) error {
-	if n.behind > 0 {
+	if n.behind != lacksNone {
 		return s.bringOnce(ctx, n)
 	}
 	var next *namespace
@@ -61,7 +61,7 @@ func (s *Service) rotateOne(ctx context.Context, n *namespace) error {
 		next, err = s.find(tx, n.name)
 		return err
 	})
-	if err != nil || next == nil || next.behind == 0 || next.removing {
+	if err != nil || next == nil || next.behind == lacksNone || next.removing {
 		return err // it is not there any more, or is not to be rotated
 	}
 	return s.bringOnce(ctx, next)

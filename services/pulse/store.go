@@ -29,7 +29,7 @@ const columns = `id, namespace, created, expires, contact, active, password, beh
 // row was: sealed, a password is never the same twice.
 var stmt = struct {
 	get, list, insert, renew, rotate, brought, missing *store.Stmt
-	due, expired, hide, remove, page                   *store.Stmt
+	giveUp, due, expired, hide, remove, page           *store.Stmt
 	states, setState, normal, oldStates                *store.Stmt
 	count, addMail, dueMails, sent, later, oldMails    *store.Stmt
 	figures, waitingMails                              *store.Stmt
@@ -37,13 +37,14 @@ var stmt = struct {
 	get:  store.SQL(`SELECT ` + columns + ` FROM pulse_namespaces WHERE namespace = ?`),
 	list: store.SQL(`SELECT namespace, created, expires FROM pulse_namespaces WHERE namespace > ? ORDER BY namespace LIMIT ?`),
 	insert: store.SQL(`INSERT INTO pulse_namespaces (namespace, created, expires, contact, active, password, behind, next_rotation, removing)
-		VALUES (?, ?, ?, ?, 1, ?, 2, ?, 0)`),
+		VALUES (?, ?, ?, ?, 1, ?, ?, ?, 0)`),
 	renew:  store.SQL(`UPDATE pulse_namespaces SET expires = ?, contact = ? WHERE id = ?`),
 	rotate: store.SQL(`UPDATE pulse_namespaces SET active = 3 - active, password = ?, behind = 1 WHERE id = ? AND password = ? AND behind = 0 AND removing = 0`),
 	brought: store.SQL(`UPDATE pulse_namespaces SET behind = 0, next_rotation = ?
 		WHERE id = ? AND password = ? AND behind = ? AND removing = 0`),
 	missing: store.SQL(`UPDATE pulse_namespaces SET behind = ?, next_rotation = ?
 		WHERE id = ? AND password = ? AND behind = 0 AND removing = 0`),
+	giveUp: store.SQL(`DELETE FROM pulse_namespaces WHERE id = ? AND password = ? AND behind = ?`),
 	due: store.SQL(`SELECT ` + columns + ` FROM pulse_namespaces
 		WHERE (next_rotation, id) > (?, ?) AND next_rotation <= ? AND removing = 0 ORDER BY next_rotation, id LIMIT ?`),
 	expired: store.SQL(`SELECT ` + columns + ` FROM pulse_namespaces
@@ -79,6 +80,14 @@ func (secret) String() string       { return redacted }
 func (secret) GoString() string     { return redacted }
 func (secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 
+// What RabbitMQ may lack of a namespace, or have with another password.
+const (
+	lacksNone   = 0
+	lacksActive = 1 // the active user
+	lacksBoth   = 2
+	unmade      = 3 // both, which it never had
+)
+
 // namespace is a row. It is not changed after it was read.
 type namespace struct {
 	row              int64
@@ -88,7 +97,7 @@ type namespace struct {
 	active           int    // 1 or 2
 	sealed           []byte // the password of the active user, as stored
 	password         secret
-	behind           int // see the migration
+	behind           int // lacksNone to unmade
 	nextRotation     clock.Time
 	removing         bool
 }
