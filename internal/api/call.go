@@ -29,6 +29,7 @@ type Call struct {
 	auth       *AuthResult
 	authorized bool
 	stream     Stream // follows the answer
+	outage     bool   // it was refused for a reason that is logged once for all
 }
 
 // Param is the decoded value of a URL parameter.

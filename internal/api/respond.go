@@ -172,16 +172,22 @@ type requestInfo struct {
 const statusClientGone = 499
 
 // writeError answers in the published error format. What is not a *tcerr.Error
-// is logged with an incident id, and only the id reaches the caller.
+// is logged with an incident id, and only the id reaches the caller. An outage is
+// one incident, however many it refuses.
 func (s *Server) writeError(c *Call, w http.ResponseWriter, err error) int {
 	if c.Context.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(c.Context))) {
 		return statusClientGone
 	}
 	var e *tcerr.Error
 	if !errors.As(err, &e) || e.Code == tcerr.InternalServerError {
-		incident := newUUID()
-		s.log.Error("incident", "incidentId", incident, "service", c.method.service.Name, "name", c.method.Name,
-			"requestId", w.Header()["X-For-Request-Id"][0], "traceId", w.Header()["X-For-Trace-Id"][0], "error", err.Error())
+		var incident string
+		if what, ok := outageOf(err); ok {
+			c.outage, incident = true, s.refusedByOutage(what, err)
+		} else {
+			incident = newUUID()
+			s.log.Error("incident", "incidentId", incident, "service", c.method.service.Name, "name", c.method.Name,
+				"requestId", w.Header()["X-For-Request-Id"][0], "traceId", w.Header()["X-For-Trace-Id"][0], "error", err.Error())
+		}
 		e = tcerr.New(tcerr.InternalServerError, "Internal Server Error, incidentId %s.", incident)
 	}
 	status := e.Code.Status()

@@ -58,6 +58,7 @@ type Server struct {
 	metrics    Metrics
 	tracer     trace.Tracer
 	started    time.Time
+	outages    outages
 
 	services []*service
 	byPrefix map[string]*service // "queue/v1"
@@ -83,7 +84,7 @@ func New(o Options, services ...Service) (*Server, error) {
 	s := &Server{
 		rootURL: strings.TrimRight(o.RootURL, "/"), schemas: o.Schemas, auth: o.Auth, clock: o.Clock, log: o.Log,
 		trustProxy: o.TrustProxy, version: o.Version, metrics: o.Metrics, tracer: o.Tracer, started: time.Now(),
-		byPrefix: map[string]*service{},
+		byPrefix: map[string]*service{}, outages: outages{open: map[string]*outage{}},
 	}
 	for _, def := range services {
 		svc := &service{Service: def}
@@ -308,13 +309,13 @@ func newUUID() string {
 }
 
 // logCall records one call. What went well is of interest only when debugging;
-// what the server got wrong always is.
+// what the server got wrong always is, unless an outage explains it.
 func (s *Server) logCall(c *Call, h http.Header, status int, took time.Duration) {
 	level := slog.LevelDebug
 	switch {
+	case status == statusClientGone || c.outage:
 	case status >= 500:
 		level = slog.LevelError
-	case status == statusClientGone:
 	case status >= 400:
 		level = slog.LevelInfo
 	}

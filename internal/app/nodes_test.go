@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -444,14 +445,22 @@ func TestDraining(t *testing.T) {
 }
 
 // TestDatabaseAway: requests are answered with an error that clients try again,
-// soon, and all goes on when the database is back.
+// soon, and all goes on when the database is back. The log has one incident.
 func TestDatabaseAway(t *testing.T) {
 	server, err := testenv.StartPostgres()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer server.Stop()
-	a := started(t, settings(t, t.TempDir(), onPostgres(t, server.URL)))
+	log := new(testenv.Buffer)
+	a, err := New(t.Context(), settings(t, t.TempDir(), onPostgres(t, server.URL)), slog.New(slog.NewTextHandler(log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer stop(t, a)
 	cfg := rootConfig(t, a)
 	cfg.Retries, cfg.Timeout = -1, 25*time.Second
 	q, err := queue.New(cfg)
@@ -475,6 +484,9 @@ func TestDatabaseAway(t *testing.T) {
 	}
 	if got := status(a, "/readyz"); got != 503 {
 		t.Errorf("readyz answers %d", got)
+	}
+	if text := log.String(); strings.Count(text, "msg=incident ") != 1 || strings.Contains(text, "monitor.apiMethod") {
+		t.Errorf("two calls were refused for one reason:\n%s", text)
 	}
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
