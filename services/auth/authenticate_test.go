@@ -202,6 +202,11 @@ func TestAuthenticateHawk(t *testing.T) {
 		if m := d.signed(r).string("message"); !strings.HasPrefix(m, "Supplied credentials do not satisfy authorizedScopes; credentials have scopes:\n") || !strings.Contains(m, "help:*") {
 			t.Error(m)
 		}
+		// Who cannot sign for the client does not learn what it may do.
+		forged := r
+		forged.AccessToken = "x"
+		d.signed(forged).failed("Unauthorized: Bad mac")
+		d.bewit(forged).failed("Unauthorized: Bad mac")
 		for ext, message := range map[string]string{
 			`{"authorizedScopes":"a"}`:          "ext.authorizedScopes must be an array",
 			`{"authorizedScopes":{}}`:           "ext.authorizedScopes must be an array",

@@ -24,8 +24,8 @@ type grant struct {
 	// refused is why nobody may use the grant, if the client's scopes expand to
 	// too much.
 	refused error
-	// authorized are authorizedScopes that are still to be expanded, once the
-	// request's signature has proved good: anybody can send them.
+	// authorized are authorizedScopes that are still to be checked and expanded,
+	// once the request's signature has proved good: anybody can send them.
 	authorized []string
 }
 
@@ -143,25 +143,23 @@ func (g *grant) apply(c *hawk.Certificate, id string, now clock.Time) error {
 	return nil
 }
 
-// restrict checks authorizedScopes, to which finish narrows the grant.
+// restrict reads authorizedScopes, to which finish narrows the grant.
 func (g *grant) restrict(raw json.RawMessage) error {
 	authorized, err := hawk.ParseAuthorizedScopes(raw)
-	if err != nil {
-		return err
-	}
-	if !g.result.Scopes.HasAll(authorized) {
-		return refusal("Supplied credentials do not satisfy authorizedScopes; credentials have scopes:\n\n```\n%s\n```\n\nauthorizedScopes are:\n\n```\n%s\n```",
-			strings.Join(g.result.Scopes.Slice(), "\n"), strings.Join(authorized, "\n"))
-	}
 	g.authorized = nonNil(authorized)
-	return nil
+	return err
 }
 
 // finish narrows the grant to authorizedScopes, if there are any. An empty list
-// leaves what everybody has.
+// leaves what everybody has. The refusal tells what the client may do, which
+// only he is to know.
 func (g *grant) finish() error {
 	if g.authorized == nil {
 		return nil
+	}
+	if !g.result.Scopes.HasAll(g.authorized) {
+		return refusal("Supplied credentials do not satisfy authorizedScopes; credentials have scopes:\n\n```\n%s\n```\n\nauthorizedScopes are:\n\n```\n%s\n```",
+			strings.Join(g.result.Scopes.Slice(), "\n"), strings.Join(g.authorized, "\n"))
 	}
 	expanded, err := g.roles.expand(g.authorized)
 	if err != nil {
