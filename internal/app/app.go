@@ -241,7 +241,10 @@ func checkOnly(settings config.Settings) error {
 	if settings.Only == nil {
 		return nil
 	}
-	known := []string{"auth", "queue", "object", "purge-cache", "events", "pulse"}
+	var known []string
+	for _, s := range new(App).services() {
+		known = append(known, s.Name)
+	}
 	for _, name := range *settings.Only {
 		if !slices.Contains(known, name) {
 			return fmt.Errorf("setting only: there is no service %q; this version has %s", name, strings.Join(known, ", "))

@@ -148,8 +148,17 @@ func TestOnly(t *testing.T) {
 	if status(a, "/api/auth/v1/ping") != 200 || status(a, "/api/queue/v1/ping") != 404 || status(a, "/references/queue/v1/api.json") != 404 {
 		t.Error("only auth was to be served")
 	}
-	if _, err := open(t, settings(t, t.TempDir(), map[string]string{"TASKCLUSTER_ONLY": "nonsense"})); err == nil || !strings.Contains(err.Error(), `no service "nonsense"`) {
-		t.Error(err)
+	_, err := open(t, settings(t, t.TempDir(), map[string]string{"TASKCLUSTER_ONLY": "nonsense"}))
+	if err == nil || !strings.Contains(err.Error(), `no service "nonsense"`) {
+		t.Fatal(err)
+	}
+	for _, s := range a.services() {
+		if !strings.Contains(err.Error(), s.Name) {
+			t.Errorf("the refusal names what there is, but not %s: %v", s.Name, err)
+		}
+		if err := checkOnly(settings(t, t.TempDir(), map[string]string{"TASKCLUSTER_ONLY": s.Name})); err != nil {
+			t.Error(err)
+		}
 	}
 	if _, err := open(t, settings(t, t.TempDir(), map[string]string{"TASKCLUSTER_ONLY": "auth", "TASKCLUSTER_WORKER": "true"})); err == nil || !strings.Contains(err.Error(), "needs the queue") {
 		t.Error(err)
