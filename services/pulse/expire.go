@@ -17,19 +17,30 @@ const (
 	expireEvery = time.Minute
 	// grace is for how long an expired namespace is kept.
 	grace = time.Hour
+	// forgetAfter is when a queue's state is forgotten, so that a problem that
+	// stays is told of once a day.
+	forgetAfter = 24 * time.Hour
+	// keepMails is for how long mails are kept: until they are neither counted
+	// nor tried any more, even where mails were switched off meanwhile.
+	keepMails = 2 * giveUp
 )
 
-// expiry removes namespaces that expired an hour ago or earlier: it marks the
-// row, so that no claim renews it from then on, deletes the users, and then the
-// row. What is cut off in between is done again.
+// expiry removes namespaces, and forgets what was noted of queues.
 func (s *Service) expiry() *sweep.Sweeper {
 	return &sweep.Sweeper{
 		Name: "pulse/expire", Every: expireEvery,
 		Store: s.store, Clock: s.clock, Log: s.logger,
-		Kinds: []sweep.Kind{{Name: "namespaces", Walk: s.expireNamespaces}},
+		Kinds: []sweep.Kind{
+			{Name: "states", Walk: sweep.Rows(stmt.oldStates, forgetAfter)},
+			{Name: "mails", Walk: sweep.Rows(stmt.oldMails, keepMails)},
+			{Name: "namespaces", Walk: s.expireNamespaces},
+		},
 	}
 }
 
+// expireNamespaces removes namespaces that expired an hour ago or earlier: it
+// marks the row, so that no claim renews it from then on, deletes the users, and
+// then the row. What is cut off in between is done again.
 func (s *Service) expireNamespaces(now clock.Time) sweep.Step {
 	var at clock.Time
 	var row int64

@@ -1,8 +1,11 @@
 package pulse
 
 import (
+	"fmt"
 	"testing"
 	"time"
+
+	"taskcluster/internal/store"
 )
 
 func TestExpiry(t *testing.T) {
@@ -67,4 +70,55 @@ func TestExpiryCutOff(t *testing.T) {
 		t.Fatalf("%d were removed", n)
 	}
 	d.mustLogin(d.claim("ns-one", nil).want(200).string("connectionString"))
+}
+
+// TestForgetting: old states and mails are forgotten, in small transactions, and
+// by nobody but the sweeper; a mail also when it waits and mails were switched off.
+func TestForgetting(t *testing.T) {
+	d := deploy(t, func(c *Config) { c.Mail = nil })
+	const old, fresh = 1200, 3
+	add := func(from, n int) {
+		t.Helper()
+		d.must(d.store.Write(t.Context(), func(tx *store.Tx) error {
+			for i := from; i < from+n; i++ {
+				name := fmt.Sprintf("queue/ns-one/%d", i)
+				if _, err := tx.Exec(stmt.setState, []byte(name), warning, tx.Now()); err != nil {
+					return err
+				}
+				if _, err := tx.Exec(stmt.addMail, name, "ns-one", "me@example.com", "", "", tx.Now(), tx.Now()); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	}
+	left := func() (states, mails int) {
+		t.Helper()
+		d.must(d.store.Read(t.Context(), func(tx *store.Tx) error {
+			rows := tx.Query(stmt.states)
+			defer rows.Close()
+			for states = 0; rows.Next(); states++ {
+			}
+			return rows.Err()
+		}))
+		f, err := d.service.Figures(t.Context())
+		d.must(err)
+		return states, int(f.Mails)
+	}
+	add(0, old)
+	d.clock.Advance(keepMails)
+	add(old, fresh)
+	d.clock.Advance(time.Millisecond)
+	before := d.store.Stats().Commits
+	d.monitor()
+	if commits := d.store.Stats().Commits - before; commits != 0 {
+		t.Errorf("a look at a broker that has nothing makes %d transactions", commits)
+	}
+	d.expire()
+	if states, mails := left(); states != fresh || mails != fresh {
+		t.Errorf("%d states and %d mails are left", states, mails)
+	}
+	if commits := d.store.Stats().Commits - before; commits < 6 {
+		t.Errorf("%d rows went in %d transactions", 2*old, commits)
+	}
 }

@@ -57,7 +57,6 @@ func (s *Service) look(ctx context.Context) error {
 		s.deleteQueues(ctx, on),
 		s.deleteExchanges(ctx, on),
 		s.compareUsers(ctx, on),
-		s.forget(ctx),
 	)
 }
 

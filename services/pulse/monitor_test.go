@@ -109,8 +109,11 @@ func TestQueues(t *testing.T) {
 	// A problem that stays is told of once a day.
 	d.fill(ch, q, 5)
 	look(endangered)
-	d.clock.Advance(24*time.Hour + time.Millisecond)
+	d.clock.Advance(24 * time.Hour)
+	d.expire()
 	look()
+	d.clock.Advance(time.Millisecond)
+	d.expire()
 	look(endangered)
 
 	// Without a contact nobody is told, and the queue is deleted.

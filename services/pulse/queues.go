@@ -3,7 +3,6 @@ package pulse
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"taskcluster/internal/store"
 	"taskcluster/services/pulse/management"
@@ -16,13 +15,8 @@ const (
 	danger  = "danger"
 )
 
-const (
-	// forgetAfter is when a queue's state is forgotten, so that a problem that
-	// stays is told of once a day.
-	forgetAfter = 24 * time.Hour
-	// changesAtOnce is how many changes of states are stored in one transaction.
-	changesAtOnce = 100
-)
+// changesAtOnce is how many changes of states are stored in one transaction.
+const changesAtOnce = 100
 
 // verdict is what is thought of a queue.
 type verdict struct {
@@ -112,15 +106,4 @@ func (s *Service) changeStates(tx *store.Tx, changed []verdict) error {
 		}
 	}
 	return nil
-}
-
-// forget drops states and mails that are older than a day.
-func (s *Service) forget(ctx context.Context) error {
-	return s.store.Write(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Exec(stmt.oldStates, tx.Now().Add(-forgetAfter)); err != nil {
-			return err
-		}
-		_, err := tx.Exec(stmt.oldMails, tx.Now().Add(-forgetAfter))
-		return err
-	})
 }

@@ -56,8 +56,9 @@ var stmt = struct {
 	states: store.SQL(`SELECT name, state FROM pulse_queues`),
 	setState: store.SQL(`INSERT INTO pulse_queues (name, state, updated) VALUES (?, ?, ?)
 		ON CONFLICT (name) DO UPDATE SET state = excluded.state, updated = excluded.updated`),
-	normal:    store.SQL(`DELETE FROM pulse_queues WHERE name = ?`),
-	oldStates: store.SQL(`DELETE FROM pulse_queues WHERE updated < ?`),
+	normal: store.SQL(`DELETE FROM pulse_queues WHERE name = ?`),
+	oldStates: store.SQL(`DELETE FROM pulse_queues WHERE id IN (
+		SELECT id FROM pulse_queues WHERE updated < ? ORDER BY updated LIMIT ?)`),
 
 	count: store.SQL(`SELECT count(*) FROM pulse_mails WHERE namespace = ? AND created > ?`),
 	addMail: store.SQL(`INSERT INTO pulse_mails (message, namespace, address, subject, content, created, due, attempts)
@@ -65,7 +66,8 @@ var stmt = struct {
 	dueMails: store.SQL(`SELECT id, message, namespace, address, subject, content, created, attempts FROM pulse_mails WHERE due <= ? ORDER BY due, id LIMIT ?`),
 	sent:     store.SQL(`UPDATE pulse_mails SET due = NULL WHERE id = ?`),
 	later:    store.SQL(`UPDATE pulse_mails SET due = ?, attempts = attempts + 1 WHERE id = ?`),
-	oldMails: store.SQL(`DELETE FROM pulse_mails WHERE created < ? AND due IS NULL`),
+	oldMails: store.SQL(`DELETE FROM pulse_mails WHERE id IN (
+		SELECT id FROM pulse_mails WHERE created < ? ORDER BY created LIMIT ?)`),
 
 	figures:      store.SQL(`SELECT count(*), COALESCE(sum(CASE WHEN behind > 0 THEN 1 ELSE 0 END), 0) FROM pulse_namespaces`),
 	waitingMails: store.SQL(`SELECT count(*) FROM pulse_mails WHERE due IS NOT NULL`),
