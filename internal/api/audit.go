@@ -5,7 +5,6 @@ import (
 	"embed"
 	"encoding/json"
 	"io/fs"
-	"log/slog"
 	"time"
 
 	"taskcluster/internal/clock"
@@ -85,26 +84,15 @@ const trimRows = 500
 
 // TrimAudit removes audit rows older than AuditRetention, now and then every
 // hour, until ctx ends.
-func TrimAudit(ctx context.Context, s *store.Store, c clock.Clock, log *slog.Logger) error {
-	for {
-		if err := trimAudit(ctx, s, c); err != nil && ctx.Err() == nil {
-			log.Error("audit rows could not be trimmed", "error", err.Error())
-		}
-		due, cancel := c.After(c.Now().Add(time.Hour))
-		select {
-		case <-due:
-		case <-ctx.Done():
-			cancel()
-			return nil
-		}
-	}
+func TrimAudit(ctx context.Context, s *store.Store) error {
+	return s.Repeat(ctx, "api/audit", time.Hour, func(ctx context.Context) error { return trimAudit(ctx, s) })
 }
 
-func trimAudit(ctx context.Context, s *store.Store, c clock.Clock) error {
+func trimAudit(ctx context.Context, s *store.Store) error {
 	for {
 		var n int64
 		err := s.Write(ctx, func(tx *store.Tx) (err error) {
-			n, err = tx.Exec(stmt.trimAudit, c.Now().Add(-AuditRetention), trimRows)
+			n, err = tx.Exec(stmt.trimAudit, tx.Now().Add(-AuditRetention), trimRows)
 			return err
 		})
 		if err != nil || n < trimRows {

@@ -77,7 +77,7 @@ func TestAudit(t *testing.T) {
 	}
 	for _, days := range []int{29, 2} {
 		c.Advance(time.Duration(days) * 24 * time.Hour)
-		if err := trimAudit(t.Context(), s, c); err != nil {
+		if err := trimAudit(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
 		if left := len(auditRows(t, s)); left != map[int]int{29: 1, 2: 0}[days] {

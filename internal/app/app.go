@@ -299,11 +299,7 @@ func (a *App) Start(ctx context.Context) error {
 		}
 		a.loops.Go("amqp", a.relay.Run)
 	}
-	a.loops.Go("audit", func(ctx context.Context) error {
-		return a.store.RunLeased(ctx, "api/audit", func(ctx context.Context) error {
-			return api.TrimAudit(ctx, a.store, clock.Real{}, a.log)
-		})
-	})
+	a.loops.Go("audit", func(ctx context.Context) error { return api.TrimAudit(ctx, a.store) })
 	a.auth.Start(&a.loops) // it knows who calls, whatever is served
 	if a.serves("queue") {
 		a.queue.Start(&a.loops)

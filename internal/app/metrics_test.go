@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestMetricsPage holds docs/metrics.md to what there is: each metric, its type
@@ -81,5 +82,34 @@ func TestMetricsValues(t *testing.T) {
 	}
 	if strings.Contains(text, "taskcluster_store_waiting_operations 0") == false {
 		t.Error("nobody should wait in line")
+	}
+}
+
+// TestMetricsOfBackgroundWork: whatever comes again and again is measured under
+// its name, and docs/metrics.md names it.
+func TestMetricsOfBackgroundWork(t *testing.T) {
+	a := started(t, settings(t, t.TempDir(), nil))
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "metrics.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	turn := regexp.MustCompile(`(?m)^iterate_duration_seconds_count\{name="([^"]+)",status="([^"]+)"\} [1-9]`)
+	want := []string{"api/audit", "auth/purge", "events/trim", "object/expire", "purge-cache/expire", "queue/expire", "queue/releases", "queue/timers"}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		var got []string
+		for _, m := range turn.FindAllStringSubmatch(scrape(t, a), -1) {
+			got = append(got, m[1])
+			if m[2] != "success" {
+				t.Fatalf("%s has failed", m[1])
+			}
+			if !strings.Contains(string(page), "`"+m[1]+"`") {
+				t.Fatalf("docs/metrics.md does not name %s", m[1])
+			}
+		}
+		if missing := slices.DeleteFunc(slices.Clone(want), func(name string) bool { return slices.Contains(got, name) }); len(missing) == 0 {
+			return
+		} else if time.Now().After(deadline) {
+			t.Fatalf("after a minute there is still no turn of %v", missing)
+		}
 	}
 }

@@ -62,30 +62,18 @@ func (l *Log) Trim(ctx context.Context) (removed int64, err error) {
 // processes published, should their signals be missed, and trims the log, now
 // and then every hour, in one process at a time.
 func (l *Log) Run(ctx context.Context) error {
-	if !l.store.Shared() {
-		return l.trimLoop(ctx)
+	if l.store.Shared() {
+		var follower sync.WaitGroup
+		follower.Go(func() { l.follow(ctx) })
+		defer follower.Wait()
 	}
-	var follower sync.WaitGroup
-	follower.Go(func() { l.follow(ctx) })
-	defer follower.Wait()
-	return l.store.RunLeased(ctx, "events/trim", l.trimLoop)
-}
-
-func (l *Log) trimLoop(ctx context.Context) error {
-	for {
-		if removed, err := l.Trim(ctx); err != nil && ctx.Err() == nil {
-			l.opts.Log.Error("the event log could not be trimmed", "error", err)
-		} else if removed > 0 {
+	return l.store.Repeat(ctx, "events/trim", time.Hour, func(ctx context.Context) error {
+		removed, err := l.Trim(ctx)
+		if removed > 0 {
 			l.opts.Log.Info("the event log was trimmed", "rows", removed)
 		}
-		due, cancel := l.opts.Clock.After(l.opts.Clock.Now().Add(time.Hour))
-		select {
-		case <-due:
-		case <-ctx.Done():
-			cancel()
-			return nil
-		}
-	}
+		return err
+	})
 }
 
 // Lag is how far a durable consumer has come.

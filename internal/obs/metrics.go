@@ -24,6 +24,7 @@ type Metrics struct {
 	commits    prometheus.Histogram
 	operations prometheus.Histogram
 	blobs      *prometheus.HistogramVec
+	iterations *prometheus.HistogramVec
 	auth       authentications
 }
 
@@ -63,13 +64,17 @@ func NewMetrics(version, commit string) *Metrics {
 			Name: "taskcluster_blob_operation_seconds", Help: "Time of an operation of the artifact store by this process.",
 			Buckets: []float64{.0005, .001, .005, .01, .05, .1, .5, 1, 5, 10, 60},
 		}, []string{"operation", "outcome"}),
+		iterations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "iterate_duration_seconds", Help: "Time of one turn of background work.",
+			Buckets: []float64{.001, .005, .01, .05, .1, .5, 1, 5, 10, 60, 600},
+		}, []string{"name", "status"}),
 		auth: newAuthentications(),
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "taskcluster_build_info", Help: "This program; the value is always 1.",
 	}, []string{"version", "commit", "go"})
 	build.WithLabelValues(version, commit, runtime.Version()).Set(1)
-	m.registry.MustRegister(m.requests, m.duration, m.commits, m.operations, m.blobs, m.auth.success, m.auth.failure, build,
+	m.registry.MustRegister(m.requests, m.duration, m.commits, m.operations, m.blobs, m.iterations, m.auth.success, m.auth.failure, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -78,6 +83,15 @@ func NewMetrics(version, commit string) *Metrics {
 func (m *Metrics) Committed(operations int, took time.Duration) {
 	m.commits.Observe(took.Seconds())
 	m.operations.Observe(float64(operations))
+}
+
+// Iterated counts one turn of background work.
+func (m *Metrics) Iterated(name string, took time.Duration, ok bool) {
+	status := "success"
+	if !ok {
+		status = "exception"
+	}
+	m.iterations.WithLabelValues(name, status).Observe(took.Seconds())
 }
 
 // BlobOperation counts one operation of the artifact store: "get", "ok".

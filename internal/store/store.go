@@ -39,7 +39,7 @@ type Options struct {
 
 	// Tracer makes spans of what callers do who are traced themselves; none when nil.
 	Tracer trace.Tracer
-	// Observer is told of each commit; nobody when nil.
+	// Observer is told of each commit, and of background work; nobody when nil.
 	Observer Observer
 
 	// Readers is the number of connections for Read; 4 when zero.

@@ -9,12 +9,15 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Observer is told how the writer works, for metrics. Its methods are called by
-// the writer between two transactions, so they must be quick.
+// Observer is told how the writer and background work do, for metrics. Its
+// methods must be quick.
 type Observer interface {
 	// Committed tells of a transaction: how many operations shared it, and how
-	// long it took from its begin until it was durable.
+	// long it took from its begin until it was durable. The writer waits for it.
 	Committed(operations int, took time.Duration)
+	// Iterated tells of one turn of background work (Repeat, Iterate): how long it
+	// took, and whether it succeeded.
+	Iterated(name string, took time.Duration, ok bool)
 }
 
 // The attributes of the store's spans.

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -19,6 +20,13 @@ import (
 type observed struct {
 	mu                  sync.Mutex
 	commits, operations int
+	turns               []string // of background work
+}
+
+func (o *observed) Iterated(name string, took time.Duration, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.turns = append(o.turns, fmt.Sprint(name, " ", ok, " ", took >= 0))
 }
 
 func (o *observed) Committed(operations int, took time.Duration) {

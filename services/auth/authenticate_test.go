@@ -510,7 +510,9 @@ func TestLastDateUsed(t *testing.T) {
 		t.Helper()
 		// What waits to be written down is written down first.
 		for len(d.service.used) > 0 {
-			d.service.writeUse(t.Context(), <-d.service.used)
+			if err := d.service.writeUse(t.Context(), <-d.service.used); err != nil {
+				t.Fatal(err)
+			}
 		}
 		return d.call(d.root(), "GET", "/clients/foo", nil).want(200).string("lastDateUsed")
 	}

@@ -57,7 +57,7 @@ func (s *Service) followRoles(ctx context.Context) error {
 			return ctx.Err()
 		}
 		for {
-			err := s.loadRoles(ctx)
+			err := s.store.Iterate(ctx, "auth/roles", s.loadRoles)
 			if err == nil || ctx.Err() != nil {
 				break
 			}

@@ -28,7 +28,7 @@ const (
 func (s *Service) Start(g *lifecycle.Group) {
 	g.Go("auth: follow roles", s.followRoles)
 	g.Go("auth: last use of clients", s.writeUses)
-	g.Go("auth: purge", func(ctx context.Context) error { return s.store.RunLeased(ctx, "auth/purge", s.purgeLoop) })
+	g.Go("auth: purge", func(ctx context.Context) error { return s.store.Repeat(ctx, "auth/purge", purgeEvery, s.purgeAll) })
 }
 
 // sleep waits, or returns the error of a context that ended.
@@ -67,7 +67,10 @@ func (s *Service) writeUses(ctx context.Context) error {
 	for {
 		select {
 		case first := <-s.used:
-			s.writeUse(ctx, first)
+			err := s.store.Iterate(ctx, "auth/uses", func(ctx context.Context) error { return s.writeUse(ctx, first) })
+			if err != nil && ctx.Err() == nil {
+				s.logger.Warn("the last use of clients could not be written down", "error", err)
+			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -75,7 +78,7 @@ func (s *Service) writeUses(ctx context.Context) error {
 }
 
 // writeUse writes down a use, and in the same transaction what else is waiting.
-func (s *Service) writeUse(ctx context.Context, first usage) {
+func (s *Service) writeUse(ctx context.Context, first usage) error {
 	uses := []usage{first}
 	for more := true; more && len(uses) < purgeBatch; {
 		select {
@@ -85,7 +88,7 @@ func (s *Service) writeUse(ctx context.Context, first usage) {
 			more = false
 		}
 	}
-	err := s.store.Write(ctx, func(tx *store.Tx) error {
+	return s.store.Write(ctx, func(tx *store.Tx) error {
 		for _, u := range uses {
 			if _, err := tx.Exec(stmt.setLastUsed, u.at, u.clientID, u.at); err != nil {
 				return err
@@ -93,24 +96,9 @@ func (s *Service) writeUse(ctx context.Context, first usage) {
 		}
 		return nil
 	})
-	if err != nil && ctx.Err() == nil {
-		s.logger.Warn("the last use of clients could not be written down", "clients", len(uses), "error", err)
-	}
 }
 
-// purgeLoop deletes expired clients, old history and expired keys at Sentry now
-// and then.
-func (s *Service) purgeLoop(ctx context.Context) error {
-	for {
-		if err := s.purgeAll(ctx); err != nil && ctx.Err() == nil {
-			s.logger.Error("auth: purge failed", "error", err)
-		}
-		if err := s.sleep(ctx, purgeEvery); err != nil {
-			return err
-		}
-	}
-}
-
+// purgeAll deletes expired clients, old history and expired keys at Sentry.
 func (s *Service) purgeAll(ctx context.Context) error {
 	clients, rows, err := s.purge(ctx)
 	if clients+rows > 0 {

@@ -201,32 +201,10 @@ func (s *Service) Start(g *lifecycle.Group) {
 		return
 	}
 	g.Go("pulse: rotate", func(ctx context.Context) error {
-		return s.repeat(ctx, "pulse/rotate", rotateEvery, s.rotate)
+		return s.store.Repeat(ctx, "pulse/rotate", rotateEvery, s.rotate)
 	})
 	g.Go("pulse: expire", s.expiry().Run)
 	g.Go("pulse: monitor", func(ctx context.Context) error {
-		return s.repeat(ctx, "pulse/monitor", monitorGap, s.monitor)
-	})
-}
-
-// repeat runs work again and again with a pause in between, in one process at a
-// time. Failures are logged.
-func (s *Service) repeat(ctx context.Context, lease string, pause time.Duration, work func(context.Context) error) error {
-	return s.store.RunLeased(ctx, lease, func(ctx context.Context) error {
-		for {
-			if err := work(ctx); err != nil && ctx.Err() == nil {
-				if errors.Is(err, store.ErrClosed) {
-					return nil
-				}
-				s.logger.Error("the pulse service could not do its work and tries again", "work", lease, "after", pause.String(), "error", err.Error())
-			}
-			due, cancel := s.clock.After(s.clock.Now().Add(pause))
-			select {
-			case <-due:
-			case <-ctx.Done():
-				cancel()
-				return nil
-			}
-		}
+		return s.store.Repeat(ctx, "pulse/monitor", monitorGap, s.monitor)
 	})
 }

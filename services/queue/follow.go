@@ -67,10 +67,12 @@ func (f *follower) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		err := f.look(ctx, missed)
-		if err == nil {
-			err = f.tell(ctx)
-		}
+		err := f.s.store.Iterate(ctx, "queue/follow", func(ctx context.Context) error {
+			if err := f.look(ctx, missed); err != nil {
+				return err
+			}
+			return f.tell(ctx)
+		})
 		if ctx.Err() != nil {
 			return nil
 		}

@@ -132,7 +132,11 @@ func (s *Service) loop(ctx context.Context, a *alarm, name string, work func(con
 	a.now()
 	for a.wait(ctx, s.clock) {
 		a.clear()
-		next, err := work(ctx)
+		var next clock.Time
+		err := s.store.Iterate(ctx, "queue/"+name, func(ctx context.Context) (err error) {
+			next, err = work(ctx)
+			return err
+		})
 		switch {
 		case ctx.Err() != nil || errors.Is(err, store.ErrClosed):
 			return nil

@@ -8,13 +8,12 @@
 //     that is, it learns.
 //   - Between two steps three times as much time passes as the step took, so that
 //     others get at least three quarters of the writer and of the disk.
-//   - One process sweeps at a time, (store.RunLeased).
+//   - One process sweeps at a time (store.Repeat).
 //   - What could not be removed is tried again at the next sweep.
 package sweep
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"time"
 
@@ -66,27 +65,12 @@ type Sweeper struct {
 }
 
 // Run sweeps at once and then every s.Every, until ctx ends or the store is
-// closed. Failures are logged and tried again.
+// closed (store.Repeat).
 func (s *Sweeper) Run(ctx context.Context) error {
-	return s.Store.RunLeased(ctx, s.Name, s.run)
-}
-
-func (s *Sweeper) run(ctx context.Context) error {
-	for {
-		_, err := s.sweep(ctx)
-		switch {
-		case ctx.Err() != nil || errors.Is(err, store.ErrClosed):
-			return nil
-		case err != nil:
-			s.Log.Error("a sweep failed and is tried again", "sweep", s.Name, "after", s.Every, "error", err)
-		}
-		due, cancel := s.Clock.After(s.Clock.Now().Add(s.Every))
-		select {
-		case <-due:
-		case <-ctx.Done():
-		}
-		cancel()
-	}
+	return s.Store.Repeat(ctx, s.Name, s.Every, func(ctx context.Context) error {
+		_, err := s.Once(ctx)
+		return err
+	})
 }
 
 // Totals are what a sweep did.
@@ -96,10 +80,8 @@ type Totals struct {
 	Slowest time.Duration  // transaction, with its commit
 }
 
-// Once sweeps everything that is due, whoever else does: for tests.
-func (s *Sweeper) Once(ctx context.Context) (Totals, error) { return s.sweep(ctx) }
-
-func (s *Sweeper) sweep(ctx context.Context) (Totals, error) {
+// Once sweeps everything that is due, whoever else does.
+func (s *Sweeper) Once(ctx context.Context) (Totals, error) {
 	now, told := s.Clock.Now(), time.Now()
 	done := Totals{Removed: make(map[string]int, len(s.Kinds))}
 	for _, kind := range s.Kinds {
