@@ -73,15 +73,6 @@ func (c *Client) WhoAmI(ctx context.Context) (u User, err error) {
 	return u, err
 }
 
-// Version is the broker's.
-func (c *Client) Version(ctx context.Context) (string, error) {
-	var overview struct {
-		Version string `json:"rabbitmq_version"`
-	}
-	err := c.get(ctx, &overview, "overview")
-	return overview.Version, err
-}
-
 // VHost looks whether there is a virtual host.
 func (c *Client) VHost(ctx context.Context, name string) error {
 	return c.get(ctx, new(struct{}), "vhosts", name)
