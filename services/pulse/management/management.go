@@ -68,6 +68,10 @@ type Client struct {
 	base           string // without a slash at its end
 	user, password string
 	http           *http.Client
+
+	// MaxAnswer and MaxItems; tests have less, which they reach sooner.
+	maxAnswer int64
+	maxItems  int
 }
 
 // New makes a client for https://user:password@host:port/path. The query
@@ -91,7 +95,7 @@ func New(address string) (*Client, error) {
 	transport.TLSClientConfig = &tls.Config{RootCAs: pool}
 	base := url.URL{Scheme: u.Scheme, Host: u.Host, Path: strings.TrimRight(u.Path, "/")}
 	return &Client{
-		base: base.String(), user: u.User.Username(), password: password,
+		base: base.String(), user: u.User.Username(), password: password, maxAnswer: MaxAnswer, maxItems: MaxItems,
 		http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 	}, nil
 }
@@ -141,7 +145,7 @@ func (c *Client) do(ctx context.Context, r request, read func(io.Reader) error) 
 		return fmt.Errorf("RabbitMQ's management API cannot be reached: %w", err)
 	}
 	defer resp.Body.Close()
-	limited := io.LimitReader(resp.Body, MaxAnswer)
+	limited := io.LimitReader(resp.Body, c.maxAnswer)
 	switch {
 	case resp.StatusCode == http.StatusNotFound:
 		return ErrNotFound

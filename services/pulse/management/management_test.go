@@ -198,13 +198,17 @@ func TestHugeList(t *testing.T) {
 		pages++
 		fmt.Fprintf(w, `{"page_count": 1000000000, "other": {"items": [1]}, "items": [%s]}`, page)
 	})
+	if c.maxItems != MaxItems || c.maxAnswer != MaxAnswer {
+		t.Errorf("the limits are %d and %d", c.maxItems, c.maxAnswer)
+	}
+	c.maxItems = 2 * pageSize
 	list, err := c.Queues(t.Context(), "/", "q/")
-	if err != nil || len(list.Items) != MaxItems || !list.Cut || pages != MaxItems/pageSize+1 {
+	if err != nil || len(list.Items) != c.maxItems || !list.Cut || pages != 3 {
 		t.Errorf("%d items of %d pages, cut: %v, %v", len(list.Items), pages, list.Cut, err)
 	}
 	// Of which nothing fits.
 	pages = 0
-	if list, err = c.Queues(t.Context(), "/", "other/"); err != nil || len(list.Items) != 0 || !list.Cut {
+	if list, err = c.Queues(t.Context(), "/", "other/"); err != nil || len(list.Items) != 0 || !list.Cut || pages != 21 {
 		t.Errorf("%d items of %d pages, cut: %v, %v", len(list.Items), pages, list.Cut, err)
 	}
 	// One answer without an end.
@@ -216,7 +220,8 @@ func TestHugeList(t *testing.T) {
 			}
 		}
 	})
-	if _, err := endless.Users(t.Context(), "q/"); err == nil {
+	endless.maxAnswer = 100_000
+	if _, err := endless.Users(t.Context(), "q/"); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Error("an answer without an end is taken")
 	}
 	for _, text := range []string{``, `nonsense`, `1`, `{"items": 1}`, `[1`, `{"items":[{"name":1}]}`, `{"items":[`} {

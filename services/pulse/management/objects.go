@@ -182,7 +182,7 @@ func list[T any](ctx context.Context, c *Client, path string, query url.Values, 
 				if !fits(item) {
 					return true
 				}
-				if all.Cut = len(all.Items) == MaxItems; all.Cut {
+				if all.Cut = len(all.Items) == c.maxItems; all.Cut {
 					return false
 				}
 				all.Items = append(all.Items, item)
@@ -200,7 +200,7 @@ func list[T any](ctx context.Context, c *Client, path string, query url.Values, 
 		if err != nil || all.Cut {
 			return all, err
 		}
-		if page*pageSize > 10*MaxItems { // of which few fitted
+		if page*pageSize > 10*c.maxItems { // of which few fitted
 			all.Cut = true
 			return all, nil
 		}
