@@ -155,6 +155,10 @@ func (c *Client) SignedNamespaceURL(ctx context.Context, namespace string, lifet
 // `InvalidNamespace`. An hour after it expired the namespace's users are
 // removed, then its queues and exchanges.
 //
+// A deployment has a limited number of namespaces, of which one client can
+// claim only a part; a further one is refused with `TooManyRequests` until some
+// have expired. To claim again what is claimed is never refused for that.
+//
 // While RabbitMQ cannot be reached the answer is `BrokerUnavailable`, with
 // status 503: call again.
 func (c *Client) ClaimNamespace(ctx context.Context, namespace string, in *ClaimNamespaceRequest) (*ClaimNamespaceResponse, error) {

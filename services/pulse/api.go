@@ -49,6 +49,8 @@ func (s *Service) methods() []api.Method {
 				"The one that he has works until half an hour later, and connections that are open stay open.\n\n" +
 				"A name has at most 64 letters, digits, `-` and `_`, and begins with the prefix that the deployment has for namespaces; " +
 				"others are refused with `InvalidNamespace`. An hour after it expired the namespace's users are removed, then its queues and exchanges.\n\n" +
+				"A deployment has a limited number of namespaces, of which one client can claim only a part; a further one is refused " +
+				"with `TooManyRequests` until some have expired. To claim again what is claimed is never refused for that.\n\n" +
 				"While RabbitMQ cannot be reached the answer is `BrokerUnavailable`, with status 503: call again.",
 			Input: "v1/claim-namespace-request.json#", Output: "v1/claim-namespace-response.json#",
 			Scopes: scopes.MustParseTemplate(`"pulse:namespace:<namespace>"`),

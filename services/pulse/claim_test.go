@@ -148,6 +148,39 @@ func TestRefusedClaims(t *testing.T) {
 	}
 }
 
+// TestLimit: there are so many namespaces, no client gets all of them, and who has
+// one keeps it.
+func TestLimit(t *testing.T) {
+	d := deploy(t, func(c *Config) { c.Limit = 6 })
+	body := object{"expires": d.clock.Now().Add(time.Hour).String()}
+	claim := func(who, name string) *answer {
+		t.Helper()
+		return d.call(who+"; *", "POST", "/namespace/"+name, body)
+	}
+	for _, name := range []string{"ns-1", "ns-2", "ns-3", "ns-4"} {
+		claim("greedy", name).want(200)
+	}
+	claim("greedy", "ns-5").want(429, "TooManyRequests", "greedy has claimed 4 of the 6 namespaces", "2 are left")
+	if d.row("ns-5") != nil || d.hasUser("ns-5", 1) {
+		t.Error("what was refused has left something")
+	}
+	claim("other", "ns-1").want(200) // who renews does not take over
+	claim("other", "ns-5").want(200)
+	claim("greedy", "ns-6").want(429)
+	claim("other", "ns-6").want(200)
+	claim("third", "ns-7").want(429, "TooManyRequests", "all are claimed")
+	for _, name := range []string{"ns-1", "ns-5"} {
+		claim("greedy", name).want(200)
+	}
+	d.clock.Advance(3 * time.Hour)
+	if n := d.expire(); n != 6 {
+		t.Errorf("%d have expired", n)
+	}
+	body = object{}
+	claim("third", "ns-7").want(200)
+	claim("greedy", "ns-1").want(200)
+}
+
 func TestWithoutBroker(t *testing.T) {
 	d := deploy(t, func(c *Config) { c.Broker = nil })
 	for _, a := range []*answer{d.get("/namespaces"), d.get("/namespace/ns-one"), d.claim("ns-one", nil)} {

@@ -30,15 +30,20 @@ import (
 	"taskcluster/services/pulse/management"
 )
 
-// callers is who calls in these tests: whoever names scopes has them. Real
-// signatures are checked where the whole program runs.
+// callers is who calls in these tests: whoever names scopes has them, and another
+// name than caller if that stands before them, as in "me; a:b c:d". Real signatures
+// are checked where the whole program runs.
 type callers struct{}
 
 func (callers) Authenticate(_ context.Context, r api.AuthRequest) *api.AuthResult {
 	if r.Authorization == "" {
 		return &api.AuthResult{Status: api.NoAuth}
 	}
-	return &api.AuthResult{Status: api.AuthSuccess, ClientID: "caller", Scopes: scopes.NewSet(strings.Fields(r.Authorization)...)}
+	id, granted, named := strings.Cut(r.Authorization, "; ")
+	if !named {
+		id, granted = "caller", r.Authorization
+	}
+	return &api.AuthResult{Status: api.AuthSuccess, ClientID: id, Scopes: scopes.NewSet(strings.Fields(granted)...)}
 }
 
 // postbox takes mails, or fails as it is told to.

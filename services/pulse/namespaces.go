@@ -185,7 +185,10 @@ func (s *Service) claim(c *api.Call, name string, expires clock.Time, contact st
 		case err != nil:
 			return err
 		case n == nil:
-			_, err = tx.Exec(stmt.insert, name, tx.Now(), expires, contact, s.seal(name, newPassword()), unmade, tx.Now().Add(firstLook))
+			if err := s.room(tx, c.ClientID()); err != nil {
+				return err
+			}
+			_, err = tx.Exec(stmt.insert, name, tx.Now(), expires, contact, s.seal(name, newPassword()), unmade, tx.Now().Add(firstLook), c.ClientID())
 		case n.removing:
 			return tcerr.New(tcerr.BrokerUnavailable, "The namespace %s has expired, and its users are just being removed. Call again in a minute", name)
 		default:
@@ -194,6 +197,25 @@ func (s *Service) claim(c *api.Call, name string, expires clock.Time, contact st
 		c.Audit(tx)
 		return err
 	})
+}
+
+// room refuses a further namespace where there are too many. One client may have
+// claimed at most twice as many as are free: alone it gets two thirds of them, two
+// get two fifths each, and whoever comes new finds some.
+func (s *Service) room(tx *store.Tx, clientID string) error {
+	var all, own int
+	if err := tx.Row(stmt.claims, clientID).Scan(&all, &own); err != nil {
+		return err
+	}
+	free := s.limit - all
+	switch {
+	case free <= 0:
+		return tcerr.New(tcerr.TooManyRequests, "This deployment lends %d namespaces, and all are claimed: try again when some have expired", s.limit)
+	case own >= 2*free:
+		return tcerr.New(tcerr.TooManyRequests, "%s has claimed %d of the %d namespaces that this deployment lends, and %d are left for everybody else: "+
+			"use fewer, or let some expire", clientID, own, s.limit, free)
+	}
+	return nil
 }
 
 // newPassword has 122 random bits.

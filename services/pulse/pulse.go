@@ -11,6 +11,7 @@
 //   - A password that was handed out works for an interval after the next one is
 //     there, so that whoever claims again at reclaimAt is never without one.
 //   - A namespace is rotated once when it is due, however many processes there are.
+//   - There is a limit to namespaces, and no client can claim all of them.
 //   - A change of a queue's state is stored together with the mail about it, and
 //     the mail is sent at least once.
 //   - What is not in a namespace of this service is never touched: neither users
@@ -71,6 +72,9 @@ type Config struct {
 	// AlertThreshold and DeleteThreshold are numbers of messages: a queue that has
 	// more is in state warning, or is deleted. 4,000 and 8,000 when zero.
 	AlertThreshold, DeleteThreshold int64
+	// Limit is how many namespaces there may be at a time; 5,000 when zero. Each is
+	// two users that RabbitMQ keeps, and is looked at once a minute.
+	Limit int
 }
 
 // Broker is the RabbitMQ whose users are lent.
@@ -129,6 +133,7 @@ type Service struct {
 
 	interval              time.Duration
 	alertAbove, dropAbove int64
+	limit                 int
 
 	bringing singleflight.Group // one caller at a time brings a namespace to the broker
 	failures atomic.Int64       // of the monitor
@@ -141,7 +146,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	s := &Service{
 		store: cfg.Store, keys: cfg.Keys, clock: cfg.Clock, logger: cfg.Logger, broker: cfg.Broker, mail: cfg.Mail,
-		interval: cfg.Interval, alertAbove: cfg.AlertThreshold, dropAbove: cfg.DeleteThreshold,
+		interval: cfg.Interval, alertAbove: cfg.AlertThreshold, dropAbove: cfg.DeleteThreshold, limit: cfg.Limit,
 	}
 	if s.clock == nil {
 		s.clock = clock.Real{}
@@ -157,6 +162,9 @@ func New(cfg Config) (*Service, error) {
 	}
 	if s.dropAbove == 0 {
 		s.dropAbove = 8000
+	}
+	if s.limit == 0 {
+		s.limit = 5000
 	}
 	if s.broker == nil {
 		return s, nil

@@ -28,16 +28,18 @@ const columns = `id, namespace, created, expires, contact, active, password, beh
 // Whatever is decided on a row that was read before says in its WHERE what the
 // row was: sealed, a password is never the same twice.
 var stmt = struct {
-	get, list, insert, renew, rotate, brought, missing *store.Stmt
-	giveUp, due, expired, hide, remove, page           *store.Stmt
-	states, setState, normal, oldStates                *store.Stmt
-	count, addMail, dueMails, sent, later, oldMails    *store.Stmt
-	figures, waitingMails                              *store.Stmt
+	get, list, claims, insert, renew                *store.Stmt
+	rotate, brought, missing                        *store.Stmt
+	giveUp, due, expired, hide, remove, page        *store.Stmt
+	states, setState, normal, oldStates             *store.Stmt
+	count, addMail, dueMails, sent, later, oldMails *store.Stmt
+	figures, waitingMails                           *store.Stmt
 }{
-	get:  store.SQL(`SELECT ` + columns + ` FROM pulse_namespaces WHERE namespace = ?`),
-	list: store.SQL(`SELECT namespace, created, expires FROM pulse_namespaces WHERE namespace > ? ORDER BY namespace LIMIT ?`),
-	insert: store.SQL(`INSERT INTO pulse_namespaces (namespace, created, expires, contact, active, password, behind, next_rotation, removing)
-		VALUES (?, ?, ?, ?, 1, ?, ?, ?, 0)`),
+	get:    store.SQL(`SELECT ` + columns + ` FROM pulse_namespaces WHERE namespace = ?`),
+	list:   store.SQL(`SELECT namespace, created, expires FROM pulse_namespaces WHERE namespace > ? ORDER BY namespace LIMIT ?`),
+	claims: store.SQL(`SELECT count(*), COALESCE(sum(CASE WHEN claimed_by = ? THEN 1 ELSE 0 END), 0) FROM pulse_namespaces`),
+	insert: store.SQL(`INSERT INTO pulse_namespaces (namespace, created, expires, contact, active, password, behind, next_rotation, removing, claimed_by)
+		VALUES (?, ?, ?, ?, 1, ?, ?, ?, 0, ?)`),
 	renew:  store.SQL(`UPDATE pulse_namespaces SET expires = ?, contact = ? WHERE id = ?`),
 	rotate: store.SQL(`UPDATE pulse_namespaces SET active = 3 - active, password = ?, behind = 1 WHERE id = ? AND password = ? AND behind = 0 AND removing = 0`),
 	brought: store.SQL(`UPDATE pulse_namespaces SET behind = 0, next_rotation = ?
