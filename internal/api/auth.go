@@ -46,9 +46,13 @@ type AuthResult struct {
 	Status   string // AuthSuccess, NoAuth or AuthFailed
 	Message  string // why it failed
 	ClientID string
-	Scopes   scopes.Set // expanded, the anonymous role's included
-	Expires  clock.Time
-	Hash     string // payload hash that the signature covers, if any
+	// Issuer is the client that answers for the caller: who issued his temporary
+	// credentials, and otherwise he himself. Names of temporary credentials cost
+	// nothing, so that what is counted by caller is counted by this one.
+	Issuer  string
+	Scopes  scopes.Set // expanded, the anonymous role's included
+	Expires clock.Time
+	Hash    string // payload hash that the signature covers, if any
 
 	// Err is set, with AuthFailed, when it could not be found out: the fault is
 	// ours, and the request may be tried again.

@@ -254,6 +254,16 @@ func TestBewit(t *testing.T) {
 	t.Run("B13 named", func(t *testing.T) {
 		d.bewit(d.temporary(c, "named/x", "a:2")).succeeded("named/x", "a:2")
 	})
+	t.Run("who answers for it", func(t *testing.T) {
+		for _, as := range []hawk.Credentials{c, d.temporary(c, "", "a:2"), d.temporary(c, "named/x", "a:2"), d.temporary(c, "named/y", "a:2")} {
+			for range 2 { // the second is remembered
+				r := api.AuthRequest{Method: "GET", Resource: d.bewitResource(as, "/x", time.Minute), Host: testHost, Port: testPort}
+				if got := d.service.Authenticate(t.Context(), r); got.Status != api.AuthSuccess || got.ClientID != as.ClientID || got.Issuer != "client" {
+					t.Errorf("%+v", got)
+				}
+			}
+		}
+	})
 	t.Run("B13 bad key", func(t *testing.T) {
 		d.bewit(hawk.Credentials{ClientID: "client", AccessToken: "x"}).failed("Unauthorized: Bad mac")
 	})

@@ -49,6 +49,7 @@ func newGrant(c *client, roles *roleSet) *grant {
 		result: api.AuthResult{
 			Status:   api.AuthSuccess,
 			ClientID: c.id,
+			Issuer:   c.id,
 			Scopes:   expanded,
 			Expires:  c.expires,
 		},

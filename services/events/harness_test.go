@@ -57,7 +57,7 @@ func (a *callers) Authenticate(_ context.Context, r api.AuthRequest) *api.AuthRe
 	if answer != nil {
 		return answer()
 	}
-	return &api.AuthResult{Status: api.AuthSuccess, ClientID: "caller", Scopes: scopes.NewSet(scope)}
+	return &api.AuthResult{Status: api.AuthSuccess, ClientID: "caller", Issuer: "caller", Scopes: scopes.NewSet(scope)}
 }
 
 // deployment is the service over a real store, behind HTTP.

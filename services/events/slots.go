@@ -18,11 +18,12 @@ type slots struct {
 	callers map[string]int
 }
 
-// caller is who counts as one: a client, or for who has no credentials the
+// caller is who counts as one: a client together with all to whom it issued
+// temporary credentials, under whatever names, or for who has no credentials the
 // address that he comes from.
 func caller(c *api.Call) string {
 	if a := c.Auth(); a.Status == api.AuthSuccess {
-		return "client " + a.ClientID
+		return "client " + a.Issuer
 	}
 	return "address " + c.SourceIP()
 }

@@ -31,7 +31,7 @@ func TestCredentialsAreLookedAtAnew(t *testing.T) {
 		told   string
 	}{
 		"disabled":     {&api.AuthResult{Status: api.AuthFailed, Message: "Client with clientId 'caller' is disabled"}, "is disabled"},
-		"fewer scopes": {&api.AuthResult{Status: api.AuthSuccess, ClientID: "caller", Scopes: scopes.NewSet("events:listen:a")}, "events:listen:b"},
+		"fewer scopes": {&api.AuthResult{Status: api.AuthSuccess, ClientID: "caller", Issuer: "caller", Scopes: scopes.NewSet("events:listen:a")}, "events:listen:b"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := deploy(t, quickly)
@@ -140,6 +140,30 @@ func TestOneCallerDoesNotGetAllConnections(t *testing.T) {
 	}
 	if s := d.listen(nobody, ""); s.answer.StatusCode != 429 || !strings.Contains(body(s.answer), "address 127.0.0.1 has 2 of the 6") {
 		t.Fatal(s.answer.Status)
+	}
+}
+
+// Who issues temporary credentials under one name after the other is one caller.
+func TestNamesAreNoCallers(t *testing.T) {
+	d := deploy(t, func(c *Config) { c.Connections = 6 })
+	minted := func(n int) string {
+		scope := fmt.Sprintf("events:listen:a%d*", n)
+		d.callers.answer(scope, func() *api.AuthResult {
+			return &api.AuthResult{Status: api.AuthSuccess, ClientID: fmt.Sprint("caller/", n), Issuer: "caller", Scopes: scopes.NewSet("events:listen:*")}
+		})
+		q, _, _ := strings.Cut(query("a", "#"), "&bewit")
+		return q + "&bewit=" + url.QueryEscape(scope)
+	}
+	for n := range 4 {
+		d.listen(minted(n), "").want("ready")
+	}
+	s := d.listen(minted(4), "")
+	if text := body(s.answer); s.answer.StatusCode != 429 || !strings.Contains(text, "client caller has 4 of the 6 subscribers") {
+		t.Fatalf("%s %s", s.answer.Status, text)
+	}
+	_, res, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(d.server.URL, "http")+"/api/events/v1/socket?"+minted(5), nil)
+	if err == nil || res == nil || res.StatusCode != 429 {
+		t.Fatalf("a socket: %v", err)
 	}
 }
 
