@@ -186,7 +186,7 @@ func TestCheckFinds(t *testing.T) {
 		"TLS without a reason":    {"amqps://" + at + "/" + vhost, nil, []string{"does not speak TLS", "amqp://"}},
 		"an unknown authority":    {secure, nil, []string{"authority that this machine does not know", "?cacertfile="}},
 		"no authority's file":     {secure + "?cacertfile=/nowhere/ca.pem", nil, []string{"/nowhere/ca.pem", "who may read it"}},
-		"another name":            {"amqps://checker:s3cret@localhost" + server.TLSAddr[len("127.0.0.1"):] + "/" + vhost + "?cacertfile=" + server.CA, nil, []string{"another name"}},
+		"another name":            {"amqps://checker:s3cret@localhost" + server.TLSAddr[len("127.0.0.1"):] + "/" + vhost + "?cacertfile=" + server.CA, nil, []string{`is for "127.0.0.1" and not for localhost`, "write a name that it is for"}},
 		"another password":        {"amqp://checker:s3cretx@" + server.Addr + "/" + vhost, everything, []string{"refuses the user checker or the password", "authenticate_user"}},
 		"no such user":            {"amqp://nobody:s3cret@" + server.Addr + "/" + vhost, nil, []string{"refuses the user nobody"}},
 		"no such virtual host":    {"amqp://" + at + "/nowhere", nil, []string{"has no virtual host nowhere", "rabbitmqctl add_vhost 'nowhere'", "set_permissions -p 'nowhere' 'checker'"}},

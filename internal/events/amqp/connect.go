@@ -23,17 +23,18 @@ const heartbeat = 10 * time.Second
 // dialTimeout bounds the way to the broker up to the end of its handshake.
 const dialTimeout = 15 * time.Second
 
-// CheckURL says what is wrong with the URL of a broker, without repeating it:
-// it holds a password.
-func CheckURL(broker string) error {
+// parseURL reads the URL of a broker, and says what is wrong with it without
+// repeating it: it holds a password.
+func parseURL(broker string) (amqp091.URI, error) {
 	u, err := url.Parse(broker)
 	if err != nil || (u.Scheme != "amqp" && u.Scheme != "amqps") || u.Host == "" {
-		return errors.New("it is not a URL like amqps://user:password@host:5671/vhost")
+		return amqp091.URI{}, errors.New("it is not a URL like amqps://user:password@host:5671/vhost")
 	}
-	if _, err := amqp091.ParseURI(broker); err != nil {
-		return errors.New("RabbitMQ's client library cannot read it as a URL like amqps://user:password@host:5671/vhost")
+	uri, err := amqp091.ParseURI(broker)
+	if err != nil {
+		return amqp091.URI{}, errors.New("RabbitMQ's client library cannot read it as a URL like amqps://user:password@host:5671/vhost")
 	}
-	return nil
+	return uri, nil
 }
 
 // broker is how to reach RabbitMQ.
@@ -53,8 +54,12 @@ type session struct {
 }
 
 // open connects. Whatever goes on on the session ends with ctx, a write to
-// a network that swallows everything included.
+// a network that swallows everything included. Its error is for an operator.
 func (b broker) open(ctx context.Context) (*session, error) {
+	uri, err := parseURL(b.url)
+	if err != nil {
+		return nil, err
+	}
 	var raw net.Conn
 	var stop func() bool
 	dialer := net.Dialer{Timeout: dialTimeout}
@@ -78,7 +83,7 @@ func (b broker) open(ctx context.Context) (*session, error) {
 		if ctx.Err() != nil { // else the library guesses
 			err = context.Cause(ctx)
 		}
-		return nil, fmt.Errorf("cannot connect to RabbitMQ: %w", err)
+		return nil, unreachable(err, uri)
 	}
 	s := &session{conn: conn, close: func() {
 		if stop() {

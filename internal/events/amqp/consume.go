@@ -35,7 +35,7 @@ type Subscription struct {
 // redelivered; when that fails too it is dropped, and logged. After the loss of
 // the connection it is made again, for as long as it takes.
 func Consume(ctx context.Context, s Subscription, handle func(context.Context, amqp091.Delivery) error) error {
-	if err := CheckURL(s.URL); err != nil {
+	if _, err := parseURL(s.URL); err != nil {
 		return err
 	}
 	if s.Queue == "" || len(s.Bindings) == 0 {

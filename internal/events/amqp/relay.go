@@ -69,7 +69,7 @@ type Relay struct {
 
 // New makes a relay; Run starts it.
 func New(cfg Config) (*Relay, error) {
-	if err := CheckURL(cfg.URL); err != nil {
+	if _, err := parseURL(cfg.URL); err != nil {
 		return nil, err
 	}
 	if cfg.heartbeat == 0 {
@@ -98,11 +98,6 @@ func (r *Relay) Connected() bool {
 	return s != nil && !s.IsClosed()
 }
 
-// Behind is the age of the oldest message that is not mirrored yet.
-func (r *Relay) Behind(ctx context.Context) (time.Duration, error) {
-	return r.cfg.Log.Behind(ctx, Consumer)
-}
-
 // Run mirrors until ctx ends.
 func (r *Relay) Run(ctx context.Context) error {
 	var watching sync.WaitGroup
@@ -123,7 +118,7 @@ func (r *Relay) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		behind, err := r.Behind(ctx)
+		behind, err := r.cfg.Log.Behind(ctx, Consumer)
 		switch {
 		case err != nil && ctx.Err() == nil:
 			r.cfg.Logger.Error("it cannot be read how far the mirror in RabbitMQ is behind", "error", err)

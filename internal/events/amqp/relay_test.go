@@ -40,6 +40,12 @@ var worlds atomic.Int64
 // newWorld makes a log whose relay reaches the broker at addr.
 func newWorld(t testing.TB, addr string) *world {
 	t.Helper()
+	return newWorldWith(t, "amqp://guest:guest@"+addr+"/")
+}
+
+// newWorldWith makes a log whose relay is given a URL.
+func newWorldWith(t testing.TB, url string) *world {
+	t.Helper()
 	n := worlds.Add(1)
 	w := &world{t: t, logs: new(testenv.Buffer), queue: fmt.Sprint("queue/test/", n)}
 	for _, name := range []string{"one", "two", "three"} {
@@ -51,15 +57,8 @@ func newWorld(t testing.TB, addr string) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.store.Close() })
-	logger := slog.New(slog.NewTextHandler(w.logs, nil))
-	w.log = events.NewLog(w.store, events.Options{Log: logger, Backoff: 50 * time.Millisecond, MaxBackoff: 200 * time.Millisecond})
-	w.relay, err = New(Config{
-		Log: w.log, Logger: logger, URL: "amqp://guest:guest@" + addr + "/", Exchanges: w.exchanges[:2],
-		heartbeat: time.Second, retry: 50 * time.Millisecond,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	w.log = events.NewLog(w.store, events.Options{Log: slog.New(slog.NewTextHandler(w.logs, nil)), Backoff: 50 * time.Millisecond, MaxBackoff: 200 * time.Millisecond})
+	w.connectTo(url)
 	if err := w.relay.Prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -84,6 +83,19 @@ func newWorld(t testing.TB, addr string) *world {
 		}
 	})
 	return w
+}
+
+// connectTo makes the relay, or another one in its place.
+func (w *world) connectTo(url string) {
+	w.t.Helper()
+	var err error
+	w.relay, err = New(Config{
+		Log: w.log, Logger: slog.New(slog.NewTextHandler(w.logs, nil)), URL: url, Exchanges: w.exchanges[:2],
+		heartbeat: time.Second, retry: 50 * time.Millisecond,
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // channel connects to the broker itself, past any proxy.
@@ -319,7 +331,7 @@ func TestBrokerAway(t *testing.T) {
 		}
 	}()
 	w.publish(5000)
-	if behind, err := w.relay.Behind(t.Context()); err != nil || behind <= 0 {
+	if behind, err := w.log.Behind(t.Context(), Consumer); err != nil || behind <= 0 {
 		t.Errorf("behind by %v, %v", behind, err)
 	}
 	if w.relay.Connected() {
@@ -332,7 +344,7 @@ func TestBrokerAway(t *testing.T) {
 	w.publish(100)
 	t.Logf("%d messages came again", w.drain())
 	eventually(t, "nothing is behind", func() bool {
-		behind, err := w.relay.Behind(t.Context())
+		behind, err := w.log.Behind(t.Context(), Consumer)
 		return err == nil && behind == 0
 	})
 	if strings.Contains(w.logs.String(), "guest:") {
