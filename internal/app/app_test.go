@@ -132,6 +132,9 @@ func TestPaths(t *testing.T) {
 		"/references/manifest.json": 200, "/references/queue/v1/exchanges.json": 200, "/references/nope.json": 404,
 		"/schemas/common/manifest-v3.json": 200, "/schemas/queue/v1/task.json": 200, "/schemas/nope/x.json": 404,
 		"/livelog/x": 404,
+		// What a proxy in front denies has no other spelling.
+		"/%6detrics": 404, "/metric%73": 404, "/metrics/": 404, "//metrics": 404, "/./metrics": 404, "/%68ealthz": 404,
+		"/%61pi/queue/v1/ping": 404, "/%5f_heartbeat__": 404,
 	} {
 		if got := status(a, path); got != want {
 			t.Errorf("%s: %d, want %d", path, got, want)

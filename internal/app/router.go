@@ -7,14 +7,15 @@ import (
 
 // router sends a request to the part that serves its path. It is not a
 // http.ServeMux, because that would tidy up paths, and the API and signed URLs
-// are about paths as they were sent.
+// are about paths as they were sent. Who keeps a path from the world, such as
+// /metrics, keeps it: no escaped spelling of it leads there.
 type router struct {
 	api, metrics, blobs, health, site http.Handler
 	liveLogs                          http.Handler // nil without a local worker
 }
 
 func (r *router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	path := req.URL.Path
+	path := req.URL.EscapedPath()
 	under := func(prefix string) bool { return strings.HasPrefix(path, prefix) }
 	switch {
 	case under("/api/"), under("/references/"), under("/schemas/"), under("/__"), path == "/robots.txt":
