@@ -525,13 +525,15 @@ func TestRefusalsOfTheHTTPServer(t *testing.T) {
 	srv := &http.Server{Handler: s, ReadHeaderTimeout: time.Minute, MaxHeaderBytes: 4096}
 	go srv.Serve(Listen(l))
 	defer srv.Close()
-	for _, in := range []string{
-		"GET /api/test/v1/%zz HTTP/1.1\r\nHost: x\r\n\r\n",
-		"GET / HTTP/1.1\r\n\r\n",
-		"nonsense\r\n\r\n",
-		"GET /api/test/v1/ping HTTP/1.1\r\nHost: x\r\nBad Header: 1\r\n\r\n",
-		"GET /api/test/v1/ping HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("y", 20000) + "\r\n\r\n",
-		"GET /api/test/v1/ping HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+	for in, status := range map[string]string{
+		"GET /api/test/v1/%zz HTTP/1.1\r\nHost: x\r\n\r\n":                   "400 Bad Request",
+		"GET / HTTP/1.1\r\n\r\n":                                             "400 Bad Request",
+		"nonsense\r\n\r\n":                                                   "400 Bad Request",
+		"GET /api/test/v1/ping HTTP/1.1\r\nHost: x\r\nBad Header: 1\r\n\r\n": "400 Bad Request",
+		"GET /api/test/v1/ping HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("y", 20000) + "\r\n\r\n": "431 Request Header Fields Too Large",
+		"GET /api/test/v1/ping HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n":                    "400 Bad Request",
+		"GET /api/test/v1/ping HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n":               "501 Not Implemented",
+		"GET /api/test/v1/ping HTTP/3.1\r\nHost: x\r\n\r\n":                                          "505 HTTP Version Not Supported",
 	} {
 		conn, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
@@ -542,7 +544,7 @@ func TestRefusalsOfTheHTTPServer(t *testing.T) {
 		conn.Close()
 		head, body, _ := strings.Cut(string(b), "\r\n\r\n")
 		var v errorBody
-		if !strings.HasPrefix(head, "HTTP/1.1 4") || json.Unmarshal([]byte(body), &v) != nil || v.Code == "" {
+		if !strings.HasPrefix(head, "HTTP/1.1 "+status+"\r\n") || json.Unmarshal([]byte(body), &v) != nil || v.Code == "" {
 			t.Errorf("%.60q: %s\n%s", in, head, body)
 		}
 	}

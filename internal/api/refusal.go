@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 )
 
 // Listen wraps a listener so that requests which the HTTP server refuses before
 // any handler sees them (a malformed request line, bad escapes, headers that
-// are too large) are answered in the published error format as well.
+// are too large, a transfer coding that nobody knows) are answered in the published error format as well.
 func Listen(l net.Listener) net.Listener { return refusalListener{l} }
 
 type refusalListener struct{ net.Listener }
@@ -29,14 +30,15 @@ type refusalConn struct{ net.Conn }
 var refusalHead = []byte("\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n")
 
 func (c *refusalConn) Write(b []byte) (int, error) {
-	if !bytes.HasPrefix(b, []byte("HTTP/1.1 4")) {
+	const line = "HTTP/1.1 "
+	if !bytes.HasPrefix(b, []byte(line+"4")) && !bytes.HasPrefix(b, []byte(line+"5")) {
 		return c.Conn.Write(b)
 	}
 	at := bytes.Index(b, refusalHead)
 	if at < 0 || bytes.IndexByte(b[:at], '\n') >= 0 {
 		return c.Conn.Write(b)
 	}
-	status := string(b[len("HTTP/1.1 "):at])
+	status, _, _ := strings.Cut(string(b[len(line):at]), ":") // a reason may follow, which is in the text
 	text := string(b[at+len(refusalHead):])
 	body, err := marshal(errorBody{
 		Code:        "MalformedPayload",
@@ -47,15 +49,8 @@ func (c *refusalConn) Write(b []byte) (int, error) {
 		return c.Conn.Write(b)
 	}
 	_, err = fmt.Fprintf(c.Conn, "HTTP/1.1 %s\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
-		firstLine(status), len(body), body)
+		status, len(body), body)
 	return len(b), err
-}
-
-func firstLine(s string) string {
-	if len(s) > 40 {
-		s = s[:3] + " Bad Request"
-	}
-	return s
 }
 
 // ReadFrom keeps the kernel's fast path for sending files.
