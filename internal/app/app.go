@@ -199,9 +199,12 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 		Handler:           a.partWhenDraining(served),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       time.Minute, // of a request and its body; artifact uploads extend it while bytes arrive
-		IdleTimeout:       90 * time.Second,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		// Of an answer, parked claims included. Artifacts, live logs and followed
+		// events, which last, have a limit for each step instead.
+		WriteTimeout:   2 * time.Minute,
+		IdleTimeout:    90 * time.Second,
+		MaxHeaderBytes: 64 << 10,
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return a, nil
 }

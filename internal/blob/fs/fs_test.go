@@ -412,3 +412,38 @@ func FuzzVerify(f *testing.F) {
 		}
 	})
 }
+
+// An upload that takes longer than the server lets answers take is answered.
+func TestSlowUpload(t *testing.T) {
+	const limit = 50 * time.Millisecond
+	s := serve(t, Options{})
+	web := httptest.NewUnstartedServer(s.Handler())
+	web.Config.WriteTimeout = limit
+	web.Start()
+	t.Cleanup(web.Close)
+	u, err := s.PutURL(t.Context(), "k", blob.Upload{ContentType: "text/plain", Length: blob.AnyLength}, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, path, _ := strings.Cut(u, "/blob/")
+	body, w := io.Pipe()
+	go func() {
+		io.WriteString(w, "one ")
+		time.Sleep(2 * limit) // as on a slow line
+		io.WriteString(w, "two")
+		w.Close()
+	}()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, web.URL+"/blob/"+path, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "text/plain")
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		t.Error(answer.Status)
+	}
+}

@@ -69,8 +69,10 @@ func (s *Store) put(w http.ResponseWriter, r *http.Request) {
 	if meta.ContentEncoding == "identity" {
 		meta.ContentEncoding = ""
 	}
-	body := &patientReader{r.Body, http.NewResponseController(w)}
+	control := http.NewResponseController(w)
+	body := &patientReader{r.Body, control}
 	info, err := s.Put(r.Context(), p.key, meta, body)
+	control.SetWriteDeadline(time.Now().Add(stalled)) // however long the body took
 	if err != nil {
 		s.failed(w, err)
 		return

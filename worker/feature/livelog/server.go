@@ -106,17 +106,20 @@ func refuse(w http.ResponseWriter, status int, code, message string) {
 	w.Write(append(body, '\n'))
 }
 
-// stream copies and flushes each part as it comes.
+// stream copies and flushes each part as it comes. Each has a limit of its own,
+// in place of the server's on the whole answer.
 func stream(w http.ResponseWriter, r io.Reader) {
 	control := http.NewResponseController(w)
+	patient := func() { control.SetWriteDeadline(time.Now().Add(stalled)) }
+	patient()
 	if control.Flush() != nil {
 		return
 	}
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := r.Read(buf)
+		patient() // also for the end: a log may be silent for long before it
 		if n > 0 {
-			control.SetWriteDeadline(time.Now().Add(stalled)) // in place of the server's limit on the whole answer
 			if _, err := w.Write(buf[:n]); err != nil {
 				return
 			}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"taskcluster/internal/clock"
 	"taskcluster/worker/tasklog"
@@ -91,5 +92,31 @@ func TestTokensDiffer(t *testing.T) {
 	b, _ := s.Add(l)
 	if a == b || len(a)-strings.LastIndexByte(a, '/') < 21 {
 		t.Error(a, b)
+	}
+}
+
+// A log that is silent for longer than the server lets answers take is read to
+// its end all the same.
+func TestSilenceBeforeTheEnd(t *testing.T) {
+	l, err := tasklog.Create(filepath.Join(t.TempDir(), "log"), 0, clock.Real{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	const limit = 50 * time.Millisecond
+	s := NewServer("")
+	web := httptest.NewUnstartedServer(s)
+	web.Config.WriteTimeout = limit
+	web.Start()
+	t.Cleanup(web.Close)
+	path, remove := s.Add(l)
+	defer remove()
+	resp := get(t, "GET", web.URL+path)
+	time.Sleep(2 * limit) // the silence
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := io.ReadAll(resp.Body); err != nil || len(text) > 0 {
+		t.Fatalf("%q, %v", text, err)
 	}
 }
