@@ -20,16 +20,17 @@ import (
 var benchExpired = flag.Int("expired", 100_000, "how many expired tasks BenchmarkExpire removes")
 
 // BenchmarkExpire removes expired tasks while eight clients create tasks and read
-// statuses, and tells how long these wait, first without and then beside the
-// removal; and what went on meanwhile when they waited longest. Run it with
-// -benchtime 1x -v.
+// statuses, and tells how long these wait beside the removal, and then as long
+// without it; and what went on meanwhile when they waited longest. Run it with
+// -benchtime 1x -v, and with TMPDIR in memory to see it without the disk.
 func BenchmarkExpire(b *testing.B) {
 	for range b.N {
 		b.StopTimer()
 		var seen timeline
 		d := deployWith(b, b.TempDir(), testClock(), slog.New(&seen))
 		d.addExpired(*benchExpired)
-		alone := d.delays(func() { time.Sleep(5 * time.Second) })
+		seen.spans = nil
+		defer seen.notePauses()()
 		b.StartTimer()
 		beside := d.delays(func() {
 			sweeper := d.queue.expiry()
@@ -43,6 +44,8 @@ func BenchmarkExpire(b *testing.B) {
 		})
 		b.StopTimer()
 		b.ReportMetric(float64(*benchExpired)/b.Elapsed().Seconds(), "removed/s")
+		seen.totals(b)
+		alone := d.delays(func() { time.Sleep(b.Elapsed()) })
 		report := func(name string, calls []span) {
 			slices.SortFunc(calls, func(x, y span) int { return int(x.took() - y.took()) })
 			for _, q := range []struct {
@@ -56,7 +59,6 @@ func BenchmarkExpire(b *testing.B) {
 		}
 		report("alone", alone)
 		report("beside", beside)
-		seen.totals(b)
 	}
 }
 
@@ -100,6 +102,23 @@ func (l *timeline) Handle(_ context.Context, r slog.Record) error {
 		l.add(s)
 	}
 	return nil
+}
+
+// notePauses notes when the whole process stood still, as it does when the machine
+// gives its cores to others. It ends when the function that it answers is called.
+func (l *timeline) notePauses() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var noting sync.WaitGroup
+	noting.Go(func() {
+		for ctx.Err() == nil {
+			began := time.Now()
+			time.Sleep(time.Millisecond)
+			if pause := (span{"pause of the process", began, time.Now()}); pause.took() > 5*time.Millisecond {
+				l.add(pause)
+			}
+		}
+	})
+	return func() { cancel(); noting.Wait() }
 }
 
 // watch notes the transactions of a walk, with the time that they wait for others

@@ -24,7 +24,7 @@ import (
 const (
 	// Budget is how long a transaction of a step should take, with its commit:
 	// others wait for both. On a slow disk the commit alone may take longer.
-	Budget = 5 * time.Millisecond
+	Budget = 3 * time.Millisecond
 	// rests is how many times the time of a step passes before the next.
 	rests = 3
 	// A step handles this many rows at first, and later between these limits.
