@@ -3,7 +3,6 @@ package methods
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -100,8 +99,13 @@ var fixtures = map[string]func(*world) fixture{
 		}
 	},
 
-	// Nor does it have a RabbitMQ whose users it could lend.
-	"pulse.listNamespaces": func(*world) fixture { return fixture{url: with(), or: []int{http.StatusConflict}} },
+	"pulse.claimNamespace": func(*world) fixture {
+		return fixture{url: with(), body: object{"expires": later(), "contact": "me@example.com"}, succeeds: true}
+	},
+	"pulse.namespace": func(w *world) fixture {
+		w.must("POST", "/api/pulse/v1/namespace/"+arguments["namespace"], object{})
+		return fixture{url: with(), succeeds: true}
+	},
 
 	"queue.tasks":    taskList,
 	"queue.statuses": taskList,

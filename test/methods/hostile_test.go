@@ -54,8 +54,8 @@ var hostileBodies = []string{
 // What was stored of it must not stand in the way of reading, or of starting
 // again.
 func TestHostileInput(t *testing.T) {
-	binary, dir := harness.Binary(t), t.TempDir()
-	server := harness.Start(t, binary, dir)
+	binary, dir, broker := harness.Binary(t), t.TempDir(), withBroker(t)
+	server := harness.Start(t, binary, dir, broker...)
 	w := newWorld(t, server)
 	t.Run("methods", func(t *testing.T) {
 		for _, m := range w.methods() {
@@ -67,7 +67,7 @@ func TestHostileInput(t *testing.T) {
 	})
 	server.Stop()
 	failures(t, server)
-	w.server = harness.Start(t, binary, dir)
+	w.server = harness.Start(t, binary, dir, broker...)
 	defer w.server.Stop()
 	for _, m := range w.methods() {
 		if len(m.Args) > 0 || m.Method != "get" || slices.Contains(looksItself, m.String()) {

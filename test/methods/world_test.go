@@ -153,12 +153,13 @@ type object = map[string]any
 
 // fixture is what a method is called with.
 type fixture struct {
-	url     map[string]string // values of the route's arguments
-	query   string            // encoded
-	values  map[string]any    // and of the scope expression's
-	body    any
-	or      []int               // what a good call may be answered with besides success
-	verdict func(answer) answer // the answer for the one that an answer is about
+	url      map[string]string // values of the route's arguments
+	query    string            // encoded
+	values   map[string]any    // and of the scope expression's
+	body     any
+	or       []int               // what a good call may be answered with besides success
+	succeeds bool                // a good call is answered with success, though its URL alone decides who may make it
+	verdict  func(answer) answer // the answer for the one that an answer is about
 }
 
 // fixture makes what a method is called with. It is an error if nobody knows.

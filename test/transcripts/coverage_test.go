@@ -95,7 +95,6 @@ func called(methods []*method, st *step) *method {
 var elsewhere = []string{
 	"auth.awsS3Credentials", "auth.azureTables", "auth.azureContainers", "auth.sentryDSN", "auth.gcpCredentials", "auth.githubRepoToken",
 	"events.socket",
-	"pulse.listNamespaces", "pulse.namespace", "pulse.claimNamespace",
 }
 
 // TestEveryMethod holds that the transcripts show each method that the

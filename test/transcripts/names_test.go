@@ -19,6 +19,7 @@ import (
 // names gives values that differ from run to run names that do not.
 type names struct {
 	rootURL string
+	broker  string    // its address, if there is one
 	start   time.Time // what "now" is in requests
 	upTo    time.Time // latest time that the server can have taken by now
 
@@ -30,9 +31,9 @@ type names struct {
 	signed *regexp.Regexp // URLs with a signature in the query
 }
 
-func newNames(rootURL string) *names {
+func newNames(rootURL, broker string) *names {
 	return &names{
-		rootURL: rootURL, start: time.Now().UTC().Truncate(time.Millisecond),
+		rootURL: rootURL, broker: broker, start: time.Now().UTC().Truncate(time.Millisecond),
 		value: map[string]string{}, name: map[string]string{}, count: map[string]int{}, times: map[int64]string{},
 		signed: regexp.MustCompile(regexp.QuoteMeta(rootURL) + `/[^\s"?]*\?[^\s"]*`),
 	}
@@ -171,6 +172,9 @@ func (n *names) text(s string) string {
 	root, _ := url.Parse(n.rootURL)
 	s = strings.ReplaceAll(s, n.rootURL, "ROOT")
 	s = strings.ReplaceAll(s, root.Host, "HOST")
+	if n.broker != "" {
+		s = strings.ReplaceAll(s, n.broker, "BROKER")
+	}
 	s = hawkText.ReplaceAllString(s, "HAWK")
 	s = untilText.ReplaceAllStringFunc(s, func(s string) string {
 		seconds, _ := strconv.ParseFloat(strings.TrimPrefix(s, "/until/"), 64)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	"taskcluster/internal/hawk"
 	"taskcluster/internal/store"
 	"taskcluster/internal/store/sqlite"
+	"taskcluster/internal/testenv"
 	"taskcluster/test/harness"
 )
 
@@ -33,10 +35,11 @@ type player struct {
 }
 
 // play returns the story with the answers of a fresh deployment.
-func (s *story) play(t *testing.T, binary string) *txtar.Archive {
-	server := harness.Start(t, binary, t.TempDir(), s.serve...)
+func (s *story) play(t *testing.T, binary string, broker func() (*testenv.RabbitMQServer, error)) *txtar.Archive {
+	args, address := s.arguments(t, broker)
+	server := harness.Start(t, binary, t.TempDir(), args...)
 	p := &player{
-		t: t, server: server, names: newNames(server.RootURL),
+		t: t, server: server, names: newNames(server.RootURL, address),
 		http: &http.Client{
 			Timeout:       time.Minute,
 			Transport:     &http.Transport{DisableCompression: true},
@@ -69,6 +72,27 @@ func (s *story) play(t *testing.T, binary string) *txtar.Archive {
 		a.Files = append(a.Files, txtar.File{Name: "events", Data: []byte(e)})
 	}
 	return a
+}
+
+// arguments are those of the story's server, with a broker if it names one, whose
+// address it returns.
+func (s *story) arguments(t *testing.T, broker func() (*testenv.RabbitMQServer, error)) (args []string, address string) {
+	t.Helper()
+	if !slices.Contains(s.serve, "MANAGEMENT") {
+		return s.serve, ""
+	}
+	rabbit, err := broker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "management")
+	if err := os.WriteFile(file, []byte(rabbit.ManagementURL()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, arg := range s.serve {
+		args = append(args, strings.NewReplacer("MANAGEMENT", "file:"+file, "BROKER", rabbit.Addr).Replace(arg))
+	}
+	return args, rabbit.Addr
 }
 
 // step sends a request and returns the answer's text.

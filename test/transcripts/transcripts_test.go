@@ -44,7 +44,9 @@
 // something that the deployment keeps: these come from answers, and may be used
 // after that. ROOT is the root URL. "now+1h" (s, m, h, d, y) is a time that a request gave, relative to
 // the story's start. TIME is a time that the server took while the story was
-// played, TIME+20m twenty minutes after. A text of several lines is shown as the
+// played, TIME+20m twenty minutes after. BROKER is the address of a RabbitMQ, which
+// is started when a story's "serve" names it, and MANAGEMENT the setting that leads
+// to its management API. A text of several lines is shown as the
 // list of its lines under the property's name with ↵.
 //
 // Headers that every answer of the API has are checked, not shown, and so are the
@@ -63,6 +65,7 @@ import (
 	"github.com/rogpeppe/go-internal/diff"
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"taskcluster/internal/testenv"
 	"taskcluster/test/harness"
 )
 
@@ -83,6 +86,17 @@ func TestTranscripts(t *testing.T) {
 	// that are kept waiting, but each has a server.
 	slots := make(chan struct{}, 6)
 	var mu sync.Mutex
+	broker := sync.OnceValues(func() (*testenv.RabbitMQServer, error) {
+		s, err := testenv.StartRabbitMQ()
+		if err == nil {
+			t.Cleanup(func() {
+				if err := s.Stop(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		return s, err
+	})
 	for _, file := range stories(t) {
 		t.Run(strings.TrimSuffix(strings.TrimPrefix(filepath.ToSlash(file), "testdata/"), ".txtar"), func(t *testing.T) {
 			t.Parallel()
@@ -96,7 +110,7 @@ func TestTranscripts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			after := txtar.Format(s.play(t, binary))
+			after := txtar.Format(s.play(t, binary, broker))
 			if t.Failed() || string(before) == string(after) {
 				return
 			}
