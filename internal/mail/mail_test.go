@@ -1,140 +1,27 @@
 package mail
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net"
 	netmail "net/mail"
-	"os"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
-
-	"github.com/emersion/go-sasl"
-	"github.com/emersion/go-smtp"
 
 	"taskcluster/internal/testenv"
 )
 
-// server is a real mail server that keeps what it takes.
-type server struct {
-	*smtp.Server
-	addr string
-
-	mu      sync.Mutex
-	got     []received
-	users   []string // who signed in
-	refuses error    // of the recipient
-	open    int
-}
-
-type received struct {
-	from, body string
-	to         []string
-	tls        bool
-}
-
-// start starts a server. With a certificate it offers STARTTLS, or is TLS from
-// the beginning.
-func start(t *testing.T, cert *tls.Certificate, implicit bool) *server {
+// one is the mail that a server took.
+func one(t *testing.T, s *testenv.MailServer) testenv.Mail {
 	t.Helper()
-	s := &server{}
-	s.Server = smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.open++
-		return &session{server: s, conn: c}, nil
-	}))
-	s.Domain, s.ReadTimeout, s.WriteTimeout, s.MaxLineLength = "localhost", 30*time.Second, 30*time.Second, 2000
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	got := s.Taken()
+	if len(got) != 1 {
+		t.Fatalf("%d mails came", len(got))
 	}
-	s.addr = l.Addr().String()
-	if cert != nil {
-		s.TLSConfig = &tls.Config{Certificates: []tls.Certificate{*cert}}
-		if implicit {
-			l = tls.NewListener(l, s.TLSConfig)
-		}
-	} else {
-		s.AllowInsecureAuth = true
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		s.Serve(l)
-	}()
-	t.Cleanup(func() { s.Close(); <-ended })
-	return s
-}
-
-type session struct {
-	server *server
-	conn   *smtp.Conn
-	mail   received
-	user   string
-}
-
-func (s *session) AuthMechanisms() []string { return []string{sasl.Plain} }
-
-func (s *session) Auth(string) (sasl.Server, error) {
-	return sasl.NewPlainServer(func(_, user, password string) error {
-		if user != "ci" || password != "p@ss word" {
-			return smtp.ErrAuthFailed
-		}
-		s.server.mu.Lock()
-		defer s.server.mu.Unlock()
-		s.server.users = append(s.server.users, user)
-		return nil
-	}), nil
-}
-
-func (s *session) Mail(from string, _ *smtp.MailOptions) error {
-	s.mail = received{from: from}
-	_, s.mail.tls = s.conn.TLSConnectionState()
-	return nil
-}
-
-func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
-	s.server.mu.Lock()
-	defer s.server.mu.Unlock()
-	s.mail.to = append(s.mail.to, to)
-	return s.server.refuses
-}
-
-func (s *session) Data(r io.Reader) error {
-	body, err := io.ReadAll(r)
-	s.mail.body = string(body)
-	s.server.mu.Lock()
-	defer s.server.mu.Unlock()
-	s.server.got = append(s.server.got, s.mail)
-	return err
-}
-
-func (s *session) Reset() {}
-
-func (s *session) Logout() error {
-	s.server.mu.Lock()
-	defer s.server.mu.Unlock()
-	s.server.open--
-	return nil
-}
-
-func (s *server) one(t *testing.T) received {
-	t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.got) != 1 {
-		t.Fatalf("%d mails came", len(s.got))
-	}
-	return s.got[0]
+	return got[0]
 }
 
 func mailer(t *testing.T, url string) *Mailer {
@@ -150,60 +37,40 @@ func message() Message {
 	return Message{ID: "id-1", To: "someone@example.org", Subject: "queue/a is full", Text: "It has\n.\n9 messages – too many.\n"}
 }
 
-// authority is a certificate for 127.0.0.1, and the file by which it is trusted.
-func authority(t *testing.T) (*tls.Certificate, string) {
-	t.Helper()
-	ca, certificate, key, err := testenv.Certificate()
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair, err := tls.X509KeyPair([]byte(certificate), []byte(key))
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(file, []byte(ca), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return &pair, file
-}
-
 func TestSend(t *testing.T) {
-	cert, ca := authority(t)
 	for name, test := range map[string]struct {
-		cert     *tls.Certificate
-		implicit bool
-		url      string
-		tls      bool
+		security testenv.MailSecurity
+		url      string // with the server's address, and the file of its authority
 	}{
-		"plain":                 {nil, false, "smtp://%s", false},
-		"STARTTLS":              {cert, false, "smtp://%s?cacertfile=" + ca, true},
-		"STARTTLS and password": {cert, false, "smtp://ci:p%%40ss%%20word@%s?cacertfile=" + ca, true},
-		"TLS":                   {cert, true, "smtps://%s/?cacertfile=" + ca, true},
-		"TLS and password":      {cert, true, "smtps://ci:p%%40ss%%20word@%s?cacertfile=" + ca, true},
+		"plain":                 {testenv.MailPlain, "smtp://%s"},
+		"STARTTLS":              {testenv.MailSTARTTLS, "smtp://%s?cacertfile=%s"},
+		"STARTTLS and password": {testenv.MailSTARTTLS, "smtp://ci:p%%40ss%%20word@%s?cacertfile=%s"},
+		"TLS":                   {testenv.MailTLS, "smtps://%s/?cacertfile=%s"},
+		"TLS and password":      {testenv.MailTLS, "smtps://ci:p%%40ss%%20word@%s?cacertfile=%s"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := start(t, test.cert, test.implicit)
-			m := mailer(t, fmt.Sprintf(test.url, s.addr))
+			s := testenv.Mails(t, test.security)
+			url := strings.Replace(test.url, "=%s", "="+s.CA, 1)
+			m := mailer(t, fmt.Sprintf(url, s.Addr))
 			if err := m.Check(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if err := m.Send(t.Context(), message()); err != nil {
 				t.Fatal(err)
 			}
-			got := s.one(t)
-			parsed, err := netmail.ReadMessage(strings.NewReader(got.body))
+			got := one(t, s)
+			parsed, err := netmail.ReadMessage(strings.NewReader(got.Text))
 			if err != nil {
 				t.Fatal(err)
 			}
 			h := parsed.Header
-			if got.from != "ci@example.com" || len(got.to) != 1 || got.to[0] != "someone@example.org" || got.tls != test.tls ||
+			if got.From != "ci@example.com" || len(got.To) != 1 || got.To[0] != "someone@example.org" || got.TLS != (test.security != testenv.MailPlain) ||
 				h.Get("From") != `"CI of Example" <ci@example.com>` || h.Get("To") != "<someone@example.org>" || h.Get("Subject") != "queue/a is full" ||
 				h.Get("Message-ID") != "<id-1@example.com>" || h.Get("Date") == "" {
 				t.Errorf("%+v", got)
 			}
-			if strings.Contains(test.url, "ci:") != (len(s.users) > 0) {
-				t.Errorf("signed in: %v", s.users)
+			if strings.Contains(test.url, "ci:") != (len(s.Users()) > 0) {
+				t.Errorf("signed in: %v", s.Users())
 			}
 		})
 	}
@@ -211,19 +78,18 @@ func TestSend(t *testing.T) {
 
 // TestNoPasswordInClear: a server without TLS gets none.
 func TestNoPasswordInClear(t *testing.T) {
-	s := start(t, nil, false)
-	err := mailer(t, "smtp://ci:p%40ss%20word@"+s.addr).Send(t.Context(), message())
-	if err == nil || len(s.users) > 0 || !strings.Contains(err.Error(), "STARTTLS") {
-		t.Errorf("%v, signed in: %v", err, s.users)
+	s := testenv.Mails(t, testenv.MailPlain)
+	err := mailer(t, "smtp://ci:p%40ss%20word@"+s.Addr).Send(t.Context(), message())
+	if err == nil || len(s.Users()) > 0 || !strings.Contains(err.Error(), "STARTTLS") {
+		t.Errorf("%v, signed in: %v", err, s.Users())
 	}
 }
 
 func TestFailures(t *testing.T) {
-	cert, ca := authority(t)
-	s := start(t, cert, false)
+	s := testenv.Mails(t, testenv.MailSTARTTLS)
 	for what, url := range map[string]string{
-		"a wrong password": "smtp://ci:wrong-password@" + s.addr + "?cacertfile=" + ca, "an unknown authority": "smtp://" + s.addr,
-		"TLS where there is none": "smtps://" + s.addr + "?cacertfile=" + ca, "nobody": "smtp://127.0.0.1:1",
+		"a wrong password": "smtp://ci:wrong-password@" + s.Addr + "?cacertfile=" + s.CA, "an unknown authority": "smtp://" + s.Addr,
+		"TLS where there is none": "smtps://" + s.Addr + "?cacertfile=" + s.CA, "nobody": "smtp://127.0.0.1:1",
 	} {
 		m := mailer(t, url)
 		for _, err := range []error{m.Check(t.Context()), m.Send(t.Context(), message())} {
@@ -232,27 +98,19 @@ func TestFailures(t *testing.T) {
 			}
 		}
 	}
-	m := mailer(t, "smtp://"+s.addr+"?cacertfile="+ca)
+	m := mailer(t, "smtp://"+s.Addr+"?cacertfile="+s.CA)
 	for _, test := range []struct {
 		code      int
 		permanent bool
 	}{{451, false}, {550, true}} {
-		s.mu.Lock()
-		s.refuses = &smtp.SMTPError{Code: test.code, Message: "no"}
-		s.mu.Unlock()
+		s.Refuse(test.code)
 		if err := m.Send(t.Context(), message()); err == nil || Permanent(err) != test.permanent {
 			t.Errorf("%d: %v, permanent: %v", test.code, err, Permanent(err))
 		}
 	}
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-		s.mu.Lock()
-		open := s.open
-		s.mu.Unlock()
-		if open == 0 {
-			break
-		}
+	for deadline := time.Now().Add(time.Minute); s.Open() > 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d connections are left", open)
+			t.Fatalf("%d connections are left", s.Open())
 		}
 	}
 }
@@ -273,15 +131,15 @@ func TestSilentServer(t *testing.T) {
 
 // TestInjection: nothing that a message says becomes a header or a recipient.
 func TestInjection(t *testing.T) {
-	s := start(t, nil, false)
-	m := mailer(t, "smtp://"+s.addr)
+	s := testenv.Mails(t, testenv.MailPlain)
+	m := mailer(t, "smtp://"+s.Addr)
 	hostile := "a\r\nBcc: victim@example.com\r\n\r\nbody"
 	if err := m.Send(t.Context(), Message{ID: "id", To: "someone@example.org", Subject: hostile + strings.Repeat("ä", 300), Text: hostile + "\r\n.\r\nMAIL FROM:<x@y>\r\n"}); err != nil {
 		t.Fatal(err)
 	}
-	got := s.one(t)
-	parsed, err := netmail.ReadMessage(bytes.NewReader([]byte(got.body)))
-	if err != nil || len(got.to) != 1 || parsed.Header.Get("Bcc") != "" {
+	got := one(t, s)
+	parsed, err := netmail.ReadMessage(strings.NewReader(got.Text))
+	if err != nil || len(got.To) != 1 || parsed.Header.Get("Bcc") != "" {
 		t.Fatalf("%v %+v", err, got)
 	}
 	if subject, err := new(mime.WordDecoder).DecodeHeader(parsed.Header.Get("Subject")); err != nil || !strings.HasPrefix(subject, `a\r\nBcc: victim`) || !strings.HasSuffix(subject, "ä…") {
