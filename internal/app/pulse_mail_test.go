@@ -116,6 +116,14 @@ func TestLongQueue(t *testing.T) {
 
 	publish(4000)
 	start()
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(scrape(t, a), `iterate_duration_seconds_count{name="pulse/monitor",status="success"} 1`); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("nobody looks after the broker\n%s", log)
+		}
+	}
+	if got := mails.Taken(); len(got) != 0 {
+		t.Errorf("there is a mail about a queue that is all right: %v", got)
+	}
 	publish(1)
 	start()
 	mail(1, "is in danger of being deleted!", "4001 messages")

@@ -116,6 +116,7 @@ func (s *RabbitMQServer) Env() []string {
 		"PATH=/usr/lib/rabbitmq/bin:" + os.Getenv("PATH"), "HOME=" + s.dir, "LANG=C.UTF-8",
 		"ERL_EPMD_PORT=" + strconv.Itoa(s.epmd), "ERL_EPMD_ADDRESS=127.0.0.1",
 		"RABBITMQ_NODENAME=test" + strconv.Itoa(s.dist) + "@localhost", "RABBITMQ_CONF_ENV_FILE=" + filepath.Join(s.dir, "env.conf"),
+		"RABBITMQ_ENABLED_PLUGINS_FILE=" + filepath.Join(s.dir, "enabled_plugins"),
 	}
 }
 
@@ -143,7 +144,7 @@ func (s *RabbitMQServer) Start() error {
 	defer log.Close()
 	in := func(name string) string { return filepath.Join(s.dir, name) }
 	env := append(s.Env(), "RABBITMQ_DIST_PORT="+strconv.Itoa(s.dist),
-		"RABBITMQ_CONFIG_FILE="+in("rabbitmq.conf"), "RABBITMQ_ENABLED_PLUGINS_FILE="+in("enabled_plugins"),
+		"RABBITMQ_CONFIG_FILE="+in("rabbitmq.conf"),
 		"RABBITMQ_MNESIA_BASE="+in("data"), "RABBITMQ_LOG_BASE="+in("logs"), "RABBITMQ_PID_FILE="+in("pid"),
 		// Schedulers that spin would take the processor from the test.
 		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}",

@@ -155,6 +155,22 @@ func TestChart(t *testing.T) {
 	settings(t, r, map[string]any{"root-url": "https://ci.example.com", "s3-bucket": "artifacts", "trust-proxy": true, "artifact-store": "s3", "drain-delay": "5s"})
 }
 
+// secrets looks that the secret has these beside those that it always has, and no
+// others.
+func secrets(t *testing.T, r rendered, want ...string) {
+	t.Helper()
+	var got []string
+	for _, e := range r.deployment.Spec.Template.Spec.Containers[0].Env[4:] {
+		if e.ValueFrom == nil || e.ValueFrom.SecretKeyRef.Name != "taskcluster" || "TASKCLUSTER_"+strings.ToUpper(strings.ReplaceAll(e.ValueFrom.SecretKeyRef.Key, "-", "_")) != e.Name {
+			t.Errorf("%s is not from the secret: %+v", e.Name, e)
+		}
+		got = append(got, e.Name)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the secret has %v, want %v", got, want)
+	}
+}
+
 // settings compares some of the settings that the nodes get, and has the
 // program's own loader read all of them.
 func settings(t *testing.T, r rendered, want map[string]any) {
@@ -199,7 +215,30 @@ func TestChartVariants(t *testing.T) {
 		t.Errorf("%+v", r.ingress)
 	}
 
+	values = least()
+	values["amqp"] = map[string]any{"enabled": true}
+	values["pulse"] = map[string]any{"enabled": true}
+	r = render(t, values)
+	settings(t, r, map[string]any{"pulse-namespace-prefix": "pulse-", "pulse-amqp-url": nil, "pulse-username-prefix": nil, "mail-from": nil})
+	secrets(t, r, "TASKCLUSTER_AMQP_URL", "TASKCLUSTER_PULSE_MANAGEMENT_URL")
+	values["amqp"] = map[string]any{"enabled": false}
+	values["pulse"] = map[string]any{"enabled": true, "amqpUrl": "amqps://rabbitmq.example.com:5671/ci", "namespacePrefix": "ours-", "usernamePrefix": "ci-"}
+	values["mail"] = map[string]any{"from": "CI <ci@example.com>"}
+	r = render(t, values)
+	settings(t, r, map[string]any{"pulse-namespace-prefix": "ours-", "pulse-amqp-url": "amqps://rabbitmq.example.com:5671/ci", "pulse-username-prefix": "ci-", "mail-from": "CI <ci@example.com>"})
+	secrets(t, r, "TASKCLUSTER_PULSE_MANAGEMENT_URL", "TASKCLUSTER_SMTP_URL")
+
 	for what, change := range map[string]func(v map[string]any){
+		"pulse.amqpUrl: without amq": func(v map[string]any) { v["pulse"] = map[string]any{"enabled": true} },
+		"namespacePrefix": func(v map[string]any) {
+			v["pulse"] = map[string]any{"enabled": true, "amqpUrl": "amqp://host", "namespacePrefix": ".*"}
+		},
+		"amqpUrl": func(v map[string]any) {
+			v["pulse"] = map[string]any{"enabled": true, "amqpUrl": "amqp://user:password@host"}
+		},
+		"settings.mail-from: this s": func(v map[string]any) {
+			v["mail"], v["settings"] = map[string]any{"from": "ci@example.com"}, map[string]any{"mail-from": "other@example.com"}
+		},
 		"rootUrl":                    func(v map[string]any) { delete(v, "rootUrl") },
 		"bucket":                     func(v map[string]any) { v["s3"] = map[string]any{} },
 		"misspelt":                   func(v map[string]any) { v["misspelt"] = 1 },

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,7 +14,10 @@ import (
 	"testing"
 	"time"
 
+	amqp "github.com/rabbitmq/amqp091-go"
+
 	"taskcluster/client"
+	"taskcluster/client/pulse"
 	"taskcluster/client/queue"
 	"taskcluster/internal/slugid"
 	"taskcluster/internal/testenv"
@@ -22,7 +26,7 @@ import (
 
 // TestOperating does what docs/operating.md says, from the laptop to three
 // nodes: it writes the files that the page shows and runs its commands, in order,
-// against PostgreSQL, an S3 server, RabbitMQ, nginx and HAProxy.
+// against PostgreSQL, an S3 server, RabbitMQ, a mail server, nginx and HAProxy.
 //
 // What is not as on a real machine: directories such as /etc lie below one of the
 // test's own, addresses are free ports of this one, nobody becomes another user,
@@ -143,9 +147,11 @@ func newMachine(t *testing.T) *machine {
 	stands, _ := filepath.Glob(filepath.Join(tree, "test/docs/testdata/bin/*"))
 	copyInto(t, m.path("bin"), stands...)
 	m.certificate()
-	control := "#!/bin/sh\nexport '" + strings.Join(rabbit.Env(), "' '") + "'\nexec rabbitmqctl \"$@\"\n"
-	if err := os.WriteFile(m.path("bin/rabbitmqctl"), []byte(control), 0o755); err != nil {
-		t.Fatal(err)
+	for _, program := range []string{"rabbitmqctl", "rabbitmq-plugins"} {
+		script := "#!/bin/sh\nexport '" + strings.Join(rabbit.Env(), "' '") + "'\nexec " + program + " \"$@\"\n"
+		if err := os.WriteFile(m.path("bin/"+program), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := os.Symlink(modules(t), m.path("opt/node_modules")); err != nil {
 		t.Fatal(err)
@@ -154,9 +160,11 @@ func newMachine(t *testing.T) *machine {
 		"/etc/", dir+"/etc/", "/var/lib/", dir+"/var/lib/", "/usr/local/bin/", dir+"/usr/local/bin/", "/opt/", dir+"/opt/", "/backup", dir+"/backup",
 		"https://ci.example.com", m.root, "listen 443", "listen "+proxy, "bind :443", "bind "+proxy,
 		"10.0.0.1:8080", m.nodes[0], "10.0.0.2:8080", m.nodes[1], "10.0.0.3:8080", m.nodes[2], "0.0.0.0:8080", m.nodes[0],
-		"localhost:5432", database, "localhost:5672", rabbit.Addr, "https://s3.example.com", s3.Endpoint, "taskcluster-artifacts", s3.Bucket, "my-access-key", s3.AccessKeyID,
+		"localhost:5432", database, "localhost:5672", rabbit.Addr, "localhost:15672", strings.TrimPrefix(rabbit.Management, "http://"), "https://s3.example.com", s3.Endpoint, "taskcluster-artifacts", s3.Bucket, "my-access-key", s3.AccessKeyID,
 	)
 	m.write("/etc/taskcluster/s3-secret", s3.SecretAccessKey)
+	mails := testenv.Mails(t, testenv.MailSTARTTLS)
+	m.write("/etc/taskcluster/smtp-url", "smtp://"+url.UserPassword(testenv.MailUser, testenv.MailPassword).String()+"@"+mails.Addr+"?cacertfile="+mails.CA)
 	m.write("/etc/nginx/nginx.conf", nginxMain)
 	m.env = []string{
 		"PATH=" + m.path("bin") + ":" + os.Getenv("PATH"), "HOME=" + dir, "MACHINE=" + dir, "SSL_CERT_FILE=" + m.path("etc/ssl/taskcluster/ci.example.com.pem"),
@@ -324,8 +332,12 @@ func (m *machine) after(section string) {
 	case "RabbitMQ":
 		m.quiet = len(m.tasks)
 		m.newTask()
+	case "Users of RabbitMQ for others":
+		m.newTask()
+		m.borrow()
 	case "Three nodes":
 		m.newTask()
+		m.borrow()
 		m.stand("kill", 1)
 		for range 5 {
 			m.newTask()
@@ -347,6 +359,36 @@ func (m *machine) stand(verb string, node int) {
 
 func (m *machine) queue() *queue.Client {
 	m.t.Helper()
+	q, err := queue.New(m.client())
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(func() { q.Close() })
+	return q
+}
+
+// borrow claims a namespace through the proxy, and connects as it is told.
+func (m *machine) borrow() {
+	m.t.Helper()
+	p, err := pulse.New(m.client())
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer p.Close()
+	claim, err := p.ClaimNamespace(m.t.Context(), "pulse-somebody", &pulse.ClaimNamespaceRequest{Contact: "somebody@example.com"})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	conn, err := amqp.Dial(claim.ConnectionString)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	conn.Close()
+}
+
+// client is how to call the deployment as the page's last commands do.
+func (m *machine) client() client.Config {
+	m.t.Helper()
 	text, err := os.ReadFile(m.path("variables"))
 	if err != nil {
 		m.t.Fatal(err)
@@ -356,13 +398,8 @@ func (m *machine) queue() *queue.Client {
 		name, value, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "declare -x "), "=")
 		found[name] = strings.Trim(value, `"`)
 	}
-	q, err := queue.New(client.Config{RootURL: found["TASKCLUSTER_ROOT_URL"], Transport: trusting(m.t, m.path("etc/ssl/taskcluster/ci.example.com.pem")),
-		Credentials: client.Credentials{ClientID: found["TASKCLUSTER_CLIENT_ID"], AccessToken: found["TASKCLUSTER_ACCESS_TOKEN"]}})
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	m.t.Cleanup(func() { q.Close() })
-	return q
+	return client.Config{RootURL: found["TASKCLUSTER_ROOT_URL"], Transport: trusting(m.t, m.path("etc/ssl/taskcluster/ci.example.com.pem")),
+		Credentials: client.Credentials{ClientID: found["TASKCLUSTER_CLIENT_ID"], AccessToken: found["TASKCLUSTER_ACCESS_TOKEN"]}}
 }
 
 // newTask makes a task through the proxy, as anybody would.
