@@ -50,12 +50,14 @@ func (callers) Authenticate(_ context.Context, r api.AuthRequest) *api.AuthResul
 type postbox struct {
 	mu    sync.Mutex
 	got   []mail.Message
+	tried int
 	fails error
 }
 
 func (p *postbox) Send(_ context.Context, m mail.Message) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.tried++
 	if p.fails != nil {
 		return p.fails
 	}

@@ -17,8 +17,9 @@ const (
 	// claims it names an address, and makes queues as he likes.
 	maxMails = 50
 	// mailsAtOnce is how many are sent behind one look at the broker, and
-	// deliverTime bounds that.
-	mailsAtOnce, deliverTime = 100, 45 * time.Second
+	// deliverTime bounds that. After maxFailed that failed the others wait, for
+	// the server is likely away.
+	mailsAtOnce, deliverTime, maxFailed = 100, 45 * time.Second, 3
 	// A mail that could not be sent is tried again after firstRetry, then after
 	// twice as long, at most lastRetry, and given up after giveUp.
 	firstRetry, lastRetry, giveUp = time.Minute, time.Hour, 24 * time.Hour
@@ -92,18 +93,21 @@ func (s *Service) deliver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var failed error
+	var failed []error
 	for _, w := range due {
+		if len(failed) == maxFailed {
+			break
+		}
 		err := s.mail.Send(ctx, w.message)
 		if err != nil && ctx.Err() != nil {
-			return errors.Join(failed, context.Cause(ctx)) // its turn comes again
+			return errors.Join(append(failed, context.Cause(ctx))...) // its turn comes again
 		}
 		next := s.after(w, err)
 		if err != nil {
 			if next == nil {
 				s.logger.Error("a mail about a namespace's queue is given up", "namespace", w.namespace, "attempts", w.attempts+1, "error", err.Error())
 			} else {
-				failed = errors.Join(failed, err)
+				failed = append(failed, err)
 			}
 		}
 		storeErr := s.store.Write(ctx, func(tx *store.Tx) (err error) {
@@ -115,10 +119,10 @@ func (s *Service) deliver(ctx context.Context) error {
 			return err
 		})
 		if storeErr != nil {
-			return errors.Join(failed, storeErr)
+			return errors.Join(append(failed, storeErr)...)
 		}
 	}
-	return failed
+	return errors.Join(failed...)
 }
 
 // after is when a mail is to be tried again; nil when it was sent or is given up.

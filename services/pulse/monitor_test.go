@@ -160,6 +160,35 @@ func TestMails(t *testing.T) {
 	}
 }
 
+// TestMailServerAway: while it is, a round is over after a few attempts, and later
+// all mails are sent.
+func TestMailServerAway(t *testing.T) {
+	d := deploy(t)
+	d.claim("ns-one", object{"contact": "me@example.com"}).want(200)
+	const n = 20
+	var changed []verdict
+	for i := range n {
+		messages := int64(5)
+		v := verdict{namespace: d.row("ns-one"), state: warning}
+		v.Name, v.Messages = fmt.Sprintf("queue/ns-one/%d", i), &messages
+		changed = append(changed, v)
+	}
+	d.must(d.store.Write(t.Context(), func(tx *store.Tx) error { return d.service.changeStates(tx, changed) }))
+	d.mails.fail(errors.New("nobody is there"))
+	for round := 1; round <= 2; round++ {
+		err := d.service.monitor(t.Context())
+		if err == nil || strings.Count(err.Error(), "nobody is there") != maxFailed || d.mails.tried != round*maxFailed {
+			t.Errorf("round %d: %d attempts in all, %v", round, d.mails.tried, err)
+		}
+	}
+	d.mails.fail(nil)
+	d.clock.Advance(lastRetry)
+	d.monitor()
+	if got := strings.Count(d.mails.taken(), "me@example.com"); got != n {
+		t.Errorf("%d mails were sent", got)
+	}
+}
+
 // TestTooManyMails: whoever makes many queues cannot have many mails sent.
 func TestTooManyMails(t *testing.T) {
 	d := deploy(t)
