@@ -16,6 +16,7 @@ import (
 	"taskcluster/internal/events"
 	"taskcluster/internal/store"
 	"taskcluster/internal/testenv"
+	"taskcluster/services/pulse/management"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -357,6 +358,14 @@ func TestCheck(t *testing.T) {
 		"the management API knows another password": {func(t *testing.T, dir string, s *config.Settings) {
 			management, clients := config.Secret("http://guest:s3cret@"+strings.TrimPrefix(broker.Management, "http://")), "amqp://"+broker.Addr
 			s.PulseManagement, s.PulseAMQP = &management, &clients
+		}, map[string]Status{"pulse": Fail}},
+		"the administrator may not delete": {func(t *testing.T, dir string, s *config.Settings) {
+			url, clients := config.Secret(managementAs(t, broker, "useless", management.Permissions{Configure: "^queue/pulse-.*$"})), "amqp://"+broker.Addr
+			s.PulseManagement, s.PulseAMQP = &url, &clients
+		}, map[string]Status{"pulse": Fail}},
+		"the administrator has no permissions": {func(t *testing.T, dir string, s *config.Settings) {
+			url, clients := config.Secret(managementAs(t, broker, "stranger")), "amqp://"+broker.Addr
+			s.PulseManagement, s.PulseAMQP = &url, &clients
 		}, map[string]Status{"pulse": Fail}},
 		"clients are told another virtual host": {func(t *testing.T, dir string, s *config.Settings) {
 			management, clients := config.Secret(broker.ManagementURL()), "amqp://"+broker.Addr+"/other"

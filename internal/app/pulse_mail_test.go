@@ -18,6 +18,26 @@ import (
 	"taskcluster/services/pulse/management"
 )
 
+// managementAs makes a further administrator of a broker, who may do this on its
+// virtual host, and returns the URL with which he calls.
+func managementAs(t *testing.T, broker *testenv.RabbitMQServer, name string, may ...management.Permissions) string {
+	t.Helper()
+	admin, err := management.New(broker.ManagementURL())
+	if err == nil {
+		defer admin.Close()
+		err = admin.PutUser(t.Context(), name, "password-of-"+name, "administrator")
+	}
+	for _, p := range may {
+		if err == nil {
+			err = admin.PutPermissions(t.Context(), "/", name, p)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Replace(broker.ManagementURL(), "guest:guest", name+":password-of-"+name, 1)
+}
+
 // TestLongQueue: with all that the settings name, the whole way of a queue that
 // grows too long: its owner claims a namespace by the API and fills it, a mail
 // server gets the warning, and when it grows further the queue is deleted, and a
@@ -33,12 +53,7 @@ func TestLongQueue(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	admin, err := management.New(broker.ManagementURL())
-	must(err)
-	defer admin.Close()
-	must(admin.PutUser(t.Context(), "lender", "lenders-password", "administrator"))
-	must(admin.PutPermissions(t.Context(), "/", "lender", management.Permissions{Configure: "^(queue|exchange)/pulse-.*$", Write: "^$", Read: "^$"}))
-
+	lender := managementAs(t, broker, "lender", management.Permissions{Configure: "^(queue|exchange)/pulse-.*$", Write: "^$", Read: "^$"})
 	dir := t.TempDir()
 	secret := func(name, text string) string {
 		path := filepath.Join(dir, name)
@@ -46,7 +61,7 @@ func TestLongQueue(t *testing.T) {
 		return "file:" + path
 	}
 	env := map[string]string{
-		"TASKCLUSTER_PULSE_MANAGEMENT_URL": secret("management", strings.Replace(broker.ManagementURL(), "guest:guest", "lender:lenders-password", 1)),
+		"TASKCLUSTER_PULSE_MANAGEMENT_URL": secret("management", lender),
 		"TASKCLUSTER_PULSE_AMQP_URL":       "amqp://" + broker.Addr,
 		"TASKCLUSTER_SMTP_URL":             secret("smtp", "smtp://ci:p%40ss%20word@"+mails.Addr+"?cacertfile="+mails.CA),
 		"TASKCLUSTER_MAIL_FROM":            "CI of Example <ci@example.com>",
@@ -58,6 +73,7 @@ func TestLongQueue(t *testing.T) {
 		if a != nil {
 			stop(t, a)
 		}
+		var err error
 		a, err = New(t.Context(), settings(t, filepath.Join(dir, "data"), env), slog.New(slog.NewTextHandler(log, nil)))
 		must(err)
 		must(a.Start(t.Context()))
@@ -149,7 +165,7 @@ func TestLongQueue(t *testing.T) {
 	if got := len(mails.Taken()); got != 2 {
 		t.Errorf("%d mails came", got)
 	}
-	for _, secret := range []string{"lenders-password", "p%40ss", testenv.MailPassword, claim.ConnectionString, "amqp://pulse-"} {
+	for _, secret := range []string{"password-of", "p%40ss", testenv.MailPassword, claim.ConnectionString, "amqp://pulse-"} {
 		if strings.Contains(fmt.Sprint(log), secret) {
 			t.Errorf("the log has %s", secret)
 		}

@@ -91,13 +91,40 @@ type Broker struct {
 	Reserved []string
 }
 
-// CheckVHost looks whether RabbitMQ has the virtual host that clients are told.
-func (b *Broker) CheckVHost(ctx context.Context) error {
-	name, err := vhost(b.AMQP)
+// Check says what is wrong with the broker, for who set it up. It changes nothing
+// there.
+func (b *Broker) Check(ctx context.Context) error {
+	on, err := vhost(b.AMQP)
 	if err != nil {
 		return err
 	}
-	return b.Management.VHost(ctx, name)
+	user, err := b.Management.WhoAmI(ctx)
+	switch {
+	case management.Unauthorized(err):
+		return fmt.Errorf("%w: see that the user and the password in %s are right", err, ManagementSetting)
+	case err != nil:
+		return fmt.Errorf("%w: see that RabbitMQ runs with the plugin rabbitmq_management, and that %s leads to it", err, ManagementSetting)
+	case !user.Tags.Has("administrator"):
+		return fmt.Errorf("the user %s of %s has not the tag administrator, without which it can make no users: rabbitmqctl set_user_tags %[1]s administrator", user.Name, ManagementSetting)
+	}
+	if err := b.Management.VHost(ctx, on); errors.Is(err, management.ErrNotFound) {
+		return fmt.Errorf("RabbitMQ does not have the virtual host %s that clients are told: see %s, or amqp-url, from which it is taken", on, AMQPSetting)
+	} else if err != nil {
+		return err
+	}
+	may, err := b.Management.Permissions(ctx, on, user.Name)
+	if err != nil && !errors.Is(err, management.ErrNotFound) {
+		return err
+	}
+	for _, prefix := range []string{queuePrefix, exchangePrefix} {
+		// RabbitMQ's patterns are nearly Go's. One that is none here is left to RabbitMQ.
+		pattern, bad := regexp.Compile(may.Configure)
+		if bad == nil && (err != nil || !pattern.MatchString(prefix+b.NamespacePrefix+"x/x")) {
+			return fmt.Errorf("the user %s of %s may not delete the queues and exchanges of namespaces: rabbitmqctl set_permissions -p '%s' %[1]s '^(queue|exchange)/%s.*$' '^$' '^$'",
+				user.Name, ManagementSetting, on, b.NamespacePrefix)
+		}
+	}
+	return nil
 }
 
 // prefixPattern is what CheckPrefix takes.

@@ -105,6 +105,12 @@ func (c *Client) PutPermissions(ctx context.Context, vhost, user string, p Permi
 	return c.do(ctx, request{method: http.MethodPut, path: path("permissions", vhost, user), body: p}, nil)
 }
 
+// Permissions are what a user may do on a virtual host.
+func (c *Client) Permissions(ctx context.Context, vhost, user string) (p Permissions, err error) {
+	err = c.get(ctx, &p, "permissions", vhost, user)
+	return p, err
+}
+
 // UserVHosts are the virtual hosts on which a user has permissions.
 func (c *Client) UserVHosts(ctx context.Context, user string) ([]string, error) {
 	var list []struct{ VHost string }
