@@ -80,7 +80,12 @@ func (s *Service) bring(ctx context.Context, n *namespace) error {
 		}
 	}
 	return s.store.Write(ctx, func(tx *store.Tx) error {
-		_, err := tx.Exec(stmt.brought, tx.Now().Add(s.interval), n.row, n.sealed, n.behind)
+		done, err := tx.Exec(stmt.brought, tx.Now().Add(s.interval), n.row, n.sealed, n.behind)
+		if err == nil && done == 0 {
+			// It took so long that the password is another by now, which RabbitMQ
+			// has to be told again.
+			_, err = tx.Exec(stmt.overtaken, lacksActive, tx.Now(), n.row, n.sealed)
+		}
 		return err
 	})
 }

@@ -122,6 +122,33 @@ func TestRefusedRotation(t *testing.T) {
 	}
 }
 
+// TestOvertaken: a process that was halted, for longer than a namespace's passwords
+// last, and goes on to tell RabbitMQ an old one, does not leave it with that.
+func TestOvertaken(t *testing.T) {
+	d := deploy(t)
+	body := object{"expires": d.clock.Now().Add(99 * time.Hour).String()}
+	d.claim("ns-one", body).want(200)
+	old := d.row("ns-one")
+	for range 2 {
+		d.clock.Advance(time.Hour)
+		d.rotate()
+	}
+	given := d.claim("ns-one", body).want(200).string("connectionString")
+	d.must(d.service.bring(t.Context(), old))
+	d.cannotLogin(given)
+	d.rotate()
+	d.mustLogin(given)
+	if n := d.row("ns-one"); n.behind != lacksNone || n.active != old.active {
+		t.Errorf("%+v", n)
+	}
+	// Two who tell it the same do not disturb each other.
+	d.must(d.service.bring(t.Context(), d.row("ns-one")))
+	if n := d.row("ns-one"); n.behind != lacksNone {
+		t.Errorf("%+v", n)
+	}
+	d.mustLogin(given)
+}
+
 // TestTwoNodes: two processes on one database, which rotate by themselves, rotate
 // each namespace once when it is due.
 func TestTwoNodes(t *testing.T) {

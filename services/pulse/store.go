@@ -29,7 +29,7 @@ const columns = `id, namespace, created, expires, contact, active, password, beh
 // row was: sealed, a password is never the same twice.
 var stmt = struct {
 	get, list, claims, insert, renew                *store.Stmt
-	rotate, brought, missing                        *store.Stmt
+	rotate, brought, overtaken, missing             *store.Stmt
 	giveUp, due, expired, hide, remove, page        *store.Stmt
 	states, setState, normal, oldStates             *store.Stmt
 	count, addMail, dueMails, sent, later, oldMails *store.Stmt
@@ -44,6 +44,8 @@ var stmt = struct {
 	rotate: store.SQL(`UPDATE pulse_namespaces SET active = 3 - active, password = ?, behind = 1 WHERE id = ? AND password = ? AND behind = 0 AND removing = 0`),
 	brought: store.SQL(`UPDATE pulse_namespaces SET behind = 0, next_rotation = ?
 		WHERE id = ? AND password = ? AND behind = ? AND removing = 0`),
+	overtaken: store.SQL(`UPDATE pulse_namespaces SET behind = ?, next_rotation = ?
+		WHERE id = ? AND password <> ? AND behind = 0 AND removing = 0`),
 	missing: store.SQL(`UPDATE pulse_namespaces SET behind = ?, next_rotation = ?
 		WHERE id = ? AND password = ? AND behind = 0 AND removing = 0`),
 	giveUp: store.SQL(`DELETE FROM pulse_namespaces WHERE id = ? AND password = ? AND behind = ?`),
