@@ -292,9 +292,13 @@ func TestConfinement(t *testing.T) {
 type flaky struct {
 	*httptest.Server
 	broken   atomic.Bool
-	requests atomic.Int64 // that came while it was not broken
-	writes   atomic.Int64 // of users' passwords among them
+	poison   atomic.Pointer[string] // what is about this fails, though the rest does not
+	requests atomic.Int64           // that came while it was not broken
+	writes   atomic.Int64           // of users' passwords among them
 }
+
+// fail has calls fail that have this in their path.
+func (f *flaky) fail(what string) { f.poison.Store(&what) }
 
 func (d *deployment) flaky() *flaky {
 	d.t.Helper()
@@ -303,10 +307,15 @@ func (d *deployment) flaky() *flaky {
 		d.t.Fatal(err)
 	}
 	f := &flaky{}
+	f.fail("nothing")
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if f.broken.Load() {
 			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		if strings.Contains(r.URL.Path, *f.poison.Load()) {
+			w.WriteHeader(http.StatusInternalServerError)
 			return
 		}
 		f.requests.Add(1)

@@ -44,6 +44,7 @@ func (s *Service) expiry() *sweep.Sweeper {
 func (s *Service) expireNamespaces(now clock.Time) sweep.Step {
 	var at clock.Time
 	var row int64
+	var failed failures
 	return func(ctx context.Context, write sweep.Write, n int) (done sweep.Outcome, err error) {
 		var due []*namespace
 		err = write(ctx, func(tx *store.Tx) (err error) {
@@ -63,19 +64,20 @@ func (s *Service) expireNamespaces(now clock.Time) sweep.Step {
 		last := due[len(due)-1]
 		at, row = last.expires, last.row
 		var gone []*namespace
-		answers := true
 		for _, n := range due {
-			if err := s.removeUsers(ctx, n.name); err != nil {
-				if ctx.Err() != nil {
-					return done, err
-				}
-				s.logger.Error("the users of an expired namespace could not be deleted; this is tried again", "namespace", n.name, "error", err.Error())
-				if answers = management.Refused(err); !answers {
-					break
-				}
+			if failed.enough() {
+				break
+			}
+			err := s.removeUsers(ctx, n.name)
+			if err == nil {
+				gone = append(gone, n)
 				continue
 			}
-			gone = append(gone, n)
+			if ctx.Err() != nil {
+				return done, err
+			}
+			failed.add(err)
+			s.logger.Error("the users of an expired namespace could not be deleted; this is tried again", "namespace", n.name, "error", err.Error())
 		}
 		err = write(ctx, func(tx *store.Tx) error {
 			for _, n := range gone {
@@ -88,7 +90,7 @@ func (s *Service) expireNamespaces(now clock.Time) sweep.Step {
 		if err != nil {
 			return done, err
 		}
-		return sweep.Outcome{Removed: len(gone), Kept: len(due) - len(gone), More: len(due) == n && answers}, nil
+		return sweep.Outcome{Removed: len(gone), Kept: len(due) - len(gone), More: len(due) == n && !failed.enough()}, nil
 	}
 }
 

@@ -30,6 +30,7 @@ type seen struct {
 	exchanges   management.List[management.Exchange]
 	users       management.List[management.User]
 	namespaces  map[string]*namespace
+	failed      failures
 }
 
 // monitor looks at the broker once, and then sends the mails that wait.
@@ -43,7 +44,8 @@ func (s *Service) monitor(ctx context.Context) error {
 
 // look closes connections that are too old or of nobody, deletes queues that are
 // too long, and what is left of namespaces that are gone, and sees to it that the
-// users are there. A failure in one of these does not hold up the others.
+// users are there. A failure in one of these does not hold up the others, unless
+// RabbitMQ fails again and again.
 func (s *Service) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, monitorTime)
 	defer cancel()
@@ -51,13 +53,15 @@ func (s *Service) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(
-		s.judgeQueues(ctx, on),
-		s.closeConnections(ctx, on),
-		s.deleteQueues(ctx, on),
-		s.deleteExchanges(ctx, on),
-		s.compareUsers(ctx, on),
-	)
+	for _, part := range []func(context.Context, *seen) error{s.judgeQueues, s.closeConnections, s.deleteQueues, s.deleteExchanges, s.compareUsers} {
+		if err := part(ctx, on); err != nil {
+			on.failed.add(err)
+		}
+		if on.failed.enough() {
+			break
+		}
+	}
+	return on.failed.err()
 }
 
 func (s *Service) see(ctx context.Context) (*seen, error) {
@@ -122,20 +126,18 @@ func (s *Service) gone(ctx context.Context, on *seen, name string) (bool, error)
 }
 
 // end does away with something on the broker, for which it is good if it is not
-// there any more. It returns errors that are no refusals of RabbitMQ's, which
-// would meet what follows as well.
-func (s *Service) end(kind, name, why string, end func() error) error {
+// there any more.
+func (s *Service) end(on *seen, kind, name, why string, end func() error) {
+	if on.failed.enough() {
+		return
+	}
 	err := end()
 	switch {
 	case err == nil:
 		s.logger.Info("the pulse service has done away with something on RabbitMQ", "kind", kind, "name", name, "reason", why)
-	case errors.Is(err, management.ErrNotFound):
-	case management.Refused(err):
-		s.logger.Error("the pulse service cannot do away with something on RabbitMQ", "kind", kind, "name", name, "reason", why, "error", err.Error())
-	default:
-		return fmt.Errorf("the %s %.100q: %w", kind, name, err)
+	case !errors.Is(err, management.ErrNotFound):
+		on.failed.add(fmt.Errorf("the %s %.100q cannot be done away with (%s): %w", kind, name, why, err))
 	}
-	return nil
 }
 
 func (s *Service) closeConnections(ctx context.Context, on *seen) error {
@@ -159,9 +161,7 @@ func (s *Service) closeConnections(ctx context.Context, on *seen) error {
 		if why == "" {
 			continue
 		}
-		if err := s.end("connection", c.Name, why, func() error { return s.broker.Management.CloseConnection(ctx, c.Name, why) }); err != nil {
-			return err
-		}
+		s.end(on, "connection", c.Name, why, func() error { return s.broker.Management.CloseConnection(ctx, c.Name, why) })
 	}
 	return nil
 }
@@ -195,7 +195,8 @@ func (s *Service) deleteOrphan(ctx context.Context, on *seen, kind, name, prefix
 	if err != nil || !gone {
 		return err
 	}
-	return s.end(kind, name, "its namespace is gone", func() error { return remove(ctx, s.vhost, name) })
+	s.end(on, kind, name, "its namespace is gone", func() error { return remove(ctx, s.vhost, name) })
+	return nil
 }
 
 // compareUsers deletes users whose namespace is gone, which can be when a claim
@@ -218,11 +219,14 @@ func (s *Service) compareUsers(ctx context.Context, on *seen) error {
 		}
 		// Without permissions it may be another deployment's that is just being made.
 		vhosts, err := s.broker.Management.UserVHosts(ctx, u.Name)
-		if err == nil && len(vhosts) == 1 && vhosts[0] == s.vhost {
-			err = s.end("user", u.Name, "its namespace is gone", func() error { return s.broker.Management.DeleteUser(ctx, u.Name) })
+		switch {
+		case err == nil && len(vhosts) == 1 && vhosts[0] == s.vhost:
+			s.end(on, "user", u.Name, "its namespace is gone", func() error { return s.broker.Management.DeleteUser(ctx, u.Name) })
+		case err != nil && !errors.Is(err, management.ErrNotFound):
+			on.failed.add(err)
 		}
-		if err != nil && !management.Refused(err) {
-			return err
+		if on.failed.enough() {
+			return nil
 		}
 	}
 	if on.users.Cut {

@@ -354,6 +354,53 @@ func TestClaimedMeanwhile(t *testing.T) {
 	d.admin("GET", "/exchanges/"+url.PathEscape(d.vhost)+"/exchange%2Fns-late%2Fa", nil, 200)
 }
 
+// TestPoison: what RabbitMQ fails to do with one user or queue, again and again,
+// holds up no others, and is told.
+func TestPoison(t *testing.T) {
+	d := deploy(t)
+	way := d.flaky()
+	fails := func(what string, err error, poison string) {
+		t.Helper()
+		if err == nil || !strings.Contains(err.Error(), poison) {
+			t.Errorf("%s does not say what is wrong with %s: %v", what, poison, err)
+		}
+	}
+	for _, name := range []string{"ns-a", "ns-b", "ns-c"} {
+		d.claim(name, nil).want(200)
+		d.clock.Advance(time.Second)
+	}
+	way.fail("ns-a")
+	d.clock.Advance(time.Hour)
+	fails("the rotation", d.service.rotate(t.Context()), "ns-a")
+	for _, name := range []string{"ns-b", "ns-c"} {
+		if n := d.row(name); n.active != 2 || n.behind != lacksNone {
+			t.Errorf("%+v", n)
+		}
+	}
+	ch := d.administrator()
+	for _, queue := range []string{"queue/ns-b/1", "queue/ns-b/2", "queue/ns-gone/3", "queue/ns-gone/4"} {
+		d.fill(ch, queue, 9)
+	}
+	way.fail("queue/ns-b/1")
+	fails("the monitor", d.service.monitor(t.Context()), "queue/ns-b/1")
+	if got := d.queues(); got != "queue/ns-b/1" {
+		t.Errorf("there are queues: %s", got)
+	}
+	way.fail("ns-b")
+	d.clock.Advance(6 * time.Hour)
+	if n := d.expire(); n != 2 || d.row("ns-b") == nil {
+		t.Errorf("%d were removed", n)
+	}
+	if !strings.Contains(d.log.String(), "could not be deleted; this is tried again\" namespace=ns-b") {
+		t.Errorf("the log does not tell of it: %s", d.log)
+	}
+	way.fail("nothing")
+	d.monitor()
+	if n := d.expire(); n != 1 || d.queues() != "" {
+		t.Errorf("%d were removed, and there are queues: %s", n, d.queues())
+	}
+}
+
 // TestMonitorWhileBrokerIsAway: it says so, counts it, and goes on later.
 func TestMonitorWhileBrokerIsAway(t *testing.T) {
 	d := deploy(t)

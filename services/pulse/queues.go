@@ -80,12 +80,9 @@ func (s *Service) judgeQueues(ctx context.Context, on *seen) error {
 		}
 	}
 	for _, v := range long {
-		err := s.end("queue", v.Name, fmt.Sprintf("it has %d messages", *v.Messages), func() error {
+		s.end(on, "queue", v.Name, fmt.Sprintf("it has %d messages", *v.Messages), func() error {
 			return s.broker.Management.DeleteQueue(ctx, s.vhost, v.Name)
 		})
-		if err != nil {
-			return err
-		}
 	}
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 
 	"taskcluster/internal/clock"
 	"taskcluster/internal/store"
-	"taskcluster/services/pulse/management"
 )
 
 const (
@@ -22,9 +21,9 @@ const (
 // until its turn comes again. Those of which RabbitMQ does not know what is
 // stored are not rotated but brought to it, so that no password is replaced whose
 // successor nobody could have. What RabbitMQ refuses of one namespace does not
-// hold up others; when it does not answer, the rest waits.
+// hold up others; when it does not answer, again and again, the rest waits.
 func (s *Service) rotate(ctx context.Context) error {
-	var failed error
+	var failed failures
 	now := s.clock.Now()
 	for at, row, more := clock.Time(0), int64(0), true; more; {
 		var due []*namespace
@@ -33,20 +32,19 @@ func (s *Service) rotate(ctx context.Context) error {
 			return err
 		})
 		if err != nil {
-			return errors.Join(failed, err)
+			return errors.Join(failed.err(), err)
 		}
 		for _, n := range due {
 			at, row = n.nextRotation, n.row
 			if err := s.rotateOne(ctx, n); err != nil {
-				failed = errors.Join(failed, err)
-				if ctx.Err() != nil || !foreign(err) && !management.Refused(err) {
-					return failed
+				if failed.add(err); ctx.Err() != nil || failed.enough() {
+					return failed.err()
 				}
 			}
 		}
 		more = len(due) == dueAtOnce
 	}
-	return failed
+	return failed.err()
 }
 
 func (s *Service) rotateOne(ctx context.Context, n *namespace) error {
