@@ -37,9 +37,15 @@ func names[T any](list List[T], name func(T) string) (out []string) {
 	return out
 }
 
-// TestBroker: all calls, on a real broker, with names that need to be encoded.
+// TestBroker: all calls, on a real broker.
 func TestBroker(t *testing.T) {
 	rabbit := testenv.RabbitMQ(t)
+	t.Run("calls", func(t *testing.T) { calls(t, rabbit) })
+	t.Run("pages", func(t *testing.T) { pages(t, rabbit) })
+}
+
+// calls: each call, with names that need to be encoded.
+func calls(t *testing.T, rabbit *testenv.RabbitMQServer) {
 	c := client(t, rabbit.ManagementURL())
 	ctx := t.Context()
 	must := func(err error) {
@@ -71,7 +77,14 @@ func TestBroker(t *testing.T) {
 	if vhosts, err := c.UserVHosts(ctx, odd); err != nil || len(vhosts) != 0 {
 		t.Errorf("%v %v", vhosts, err)
 	}
-	must(c.PutPermissions(ctx, "/", odd, Permissions{"^c", "^w", ".*"}))
+	if _, err := c.Permissions(ctx, "/", odd); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
+	}
+	may := Permissions{"^c", "^w", ".*"}
+	must(c.PutPermissions(ctx, "/", odd, may))
+	if got, err := c.Permissions(ctx, "/", odd); err != nil || got != may {
+		t.Errorf("%v %v", got, err)
+	}
 	if vhosts, err := c.UserVHosts(ctx, odd); err != nil || !slices.Equal(vhosts, []string{"/"}) {
 		t.Errorf("%v %v", vhosts, err)
 	}
@@ -157,9 +170,8 @@ func TestBroker(t *testing.T) {
 	}
 }
 
-// TestPages: as many queues as make several pages.
-func TestPages(t *testing.T) {
-	rabbit := testenv.RabbitMQ(t)
+// pages: as many exchanges as make several pages.
+func pages(t *testing.T, rabbit *testenv.RabbitMQServer) {
 	conn, err := amqp.Dial(rabbit.URL)
 	if err != nil {
 		t.Fatal(err)
