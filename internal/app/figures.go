@@ -67,7 +67,8 @@ func (a *App) eventFigures() ([]*obs.Family, func(emitter)) {
 	head := &obs.Family{Name: "taskcluster_events_head", Help: "Position of the newest event."}
 	lag := &obs.Family{Name: "taskcluster_events_lag_seconds", Help: "Age of the oldest event that a consumer has not handled yet; 0 when there is none.", Labels: byConsumer}
 	dead := &obs.Family{Name: "taskcluster_events_dead_letters", Help: "Events that a consumer has given up and that wait for an operator.", Labels: byConsumer}
-	return []*obs.Family{head, lag, dead}, func(emit emitter) {
+	lost := &obs.Family{Name: "taskcluster_events_lost_total", Help: "Events that were removed from the log before a consumer had come past them.", Labels: byConsumer, Counter: true}
+	return []*obs.Family{head, lag, dead, lost}, func(emit emitter) {
 		emit(head, float64(a.events.Head()))
 		a.figure("the consumers of events", func(ctx context.Context) error {
 			lags, err := a.events.Consumers(ctx)
@@ -80,6 +81,7 @@ func (a *App) eventFigures() ([]*obs.Family, func(emitter)) {
 					return err
 				}
 				emit(lag, behind.Seconds(), l.Consumer)
+				emit(lost, float64(l.Lost), l.Consumer)
 			}
 			counts, err := a.deadLetters(ctx, lags)
 			for consumer, n := range counts {

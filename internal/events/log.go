@@ -70,6 +70,7 @@ type Log struct {
 	changed   chan struct{}        // made when somebody asks
 	replays   int64                // grows with each Replay
 	consumers map[string]*consumer // those that run
+	losing    map[string]int64     // from whom the last Trim has taken events
 }
 
 var logStmt = struct{ insert, read, last, extent *store.Stmt }{

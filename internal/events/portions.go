@@ -14,8 +14,9 @@ import (
 // not leave a message out, as a mirror, and is quicker with many at a time.
 //
 // handle is first called without messages, when its turn has come: of all
-// processes that share the store, one runs the consumer. After that it is given
-// some, and returns how many of them, from the first, it has dealt with; they do
+// processes that share the store, one runs the consumer. It is called so again
+// before messages are read, and returns when it can take some: while it waits,
+// none are kept in memory. Then it is given some, and returns how many of them, from the first, it has dealt with; they do
 // not come again, unless the process ends before that is written down, or the
 // store fails: then up to limit come again. Those behind them do, after a pause,
 // as often as it takes: nothing becomes a dead letter, unless handle says so
@@ -82,6 +83,9 @@ func (l *Log) portions(ctx context.Context, name string, limit int, handle func(
 // portion hands one portion over and saves the place behind what was done. It
 // returns the place, and the number of messages that it moved past.
 func (l *Log) portion(ctx context.Context, name string, at Position, limit int, handle func(context.Context, []Message) (int, error)) (Position, int, error) {
+	if _, err := handle(ctx, nil); err != nil {
+		return at, 0, err
+	}
 	messages, err := l.Read(ctx, at, limit)
 	if err != nil || len(messages) == 0 {
 		return at, 0, err

@@ -46,6 +46,7 @@ type Config struct {
 
 	heartbeat time.Duration // in tests
 	retry     time.Duration
+	watch     time.Duration
 }
 
 // Relay mirrors the event log. Each message has its exchange, routing key and
@@ -78,6 +79,9 @@ func New(cfg Config) (*Relay, error) {
 	if cfg.retry == 0 {
 		cfg.retry = retry
 	}
+	if cfg.watch == 0 {
+		cfg.watch = time.Minute
+	}
 	return &Relay{cfg: cfg, broker: broker{cfg.URL, "taskcluster relay", cfg.heartbeat}}, nil
 }
 
@@ -108,29 +112,53 @@ func (r *Relay) Run(ctx context.Context) error {
 }
 
 // watch says every minute if the mirror is far behind, and once when it is not
-// any more.
+// any more. It also says when events begin to be lost to it, and how many were
+// when that is over.
 func (r *Relay) watch(ctx context.Context) {
-	tick := time.NewTicker(time.Minute)
+	tick := time.NewTicker(r.cfg.watch)
 	defer tick.Stop()
-	for late := false; ; {
+	late, losing := false, false
+	told := int64(-1) // of the lost ones; not known yet
+	for {
+		behind, lost, err := r.lag(ctx)
+		if told < 0 {
+			told = lost
+		}
+		switch {
+		case err != nil && ctx.Err() == nil:
+			r.cfg.Logger.Error("it cannot be read how far the mirror in RabbitMQ is behind", "error", err)
+		case err != nil:
+		case lost > told && !losing:
+			late, losing = true, true
+			r.cfg.Logger.Error("the mirror in RabbitMQ is so far behind that the event log does not have all that is missing there: its readers will miss events",
+				"lost", lost-told, "behind", behind.Round(time.Second).String(), "connected", r.Connected())
+		case behind > r.cfg.watch:
+			late = true
+			r.cfg.Logger.Warn("the mirror in RabbitMQ is behind; what the event log has follows in order",
+				"behind", behind.Round(time.Second).String(), "connected", r.Connected())
+		case losing:
+			r.cfg.Logger.Error("the mirror in RabbitMQ has caught up, with a gap: its readers have to find out by the API what has changed meanwhile",
+				"lost", lost-told)
+			late, losing, told = false, false, lost
+		case late:
+			late = false
+			r.cfg.Logger.Info("the mirror in RabbitMQ has caught up")
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
-		behind, err := r.cfg.Log.Behind(ctx, Consumer)
-		switch {
-		case err != nil && ctx.Err() == nil:
-			r.cfg.Logger.Error("it cannot be read how far the mirror in RabbitMQ is behind", "error", err)
-		case behind > time.Minute:
-			late = true
-			r.cfg.Logger.Warn("the mirror in RabbitMQ is behind; events are kept and follow in order",
-				"behind", behind.Round(time.Second).String(), "connected", r.Connected())
-		case late:
-			late = false
-			r.cfg.Logger.Info("the mirror in RabbitMQ has caught up")
-		}
 	}
+}
+
+// lag is how old the oldest event is that is not mirrored yet, and how many were
+// ever lost to the mirror.
+func (r *Relay) lag(ctx context.Context) (behind time.Duration, lost int64, err error) {
+	if behind, err = r.cfg.Log.Behind(ctx, Consumer); err == nil {
+		lost, err = r.cfg.Log.Lost(ctx, Consumer)
+	}
+	return behind, lost, err
 }
 
 func (r *Relay) disconnect() {
@@ -140,7 +168,8 @@ func (r *Relay) disconnect() {
 }
 
 // mirror publishes a portion and waits until the broker has confirmed it. It is
-// first given none: then the exchanges are declared for those who want to read.
+// given none before: then it connects, and the exchanges are declared for those
+// who want to read.
 func (r *Relay) mirror(ctx context.Context, messages []events.Message) (done int, err error) {
 	if err := r.connect(ctx); err != nil {
 		return 0, err

@@ -1,0 +1,2 @@
+-- How many events were removed from the log before the consumer had come past them.
+ALTER TABLE events_cursors ADD COLUMN lost BIGINT NOT NULL DEFAULT 0;
