@@ -21,6 +21,7 @@ type conn struct {
 	pg         *pgconn.PgConn // nil or closed: to be made
 	statements map[*store.Stmt]*pgconn.StatementDescription
 	xid        string // the running transaction, of the writer
+	life       string // of the server, see setUp
 
 	active *cursor // reads from the connection
 	spare  []*cursor
@@ -49,12 +50,17 @@ const (
 //
 // Statements walk indexes, as on SQLite, and none is planned anew with each use.
 // A plan that was made while a table was empty must not read all of it later.
+//
+// A server that crashes forgets the numbers of transactions that were not on
+// disk, and gives them again. It begins its statistics anew then, and another
+// one that takes its place begins a new timeline: these two stand for its life.
 const setUp = `SELECT set_config('jit', 'off', false), set_config('plan_cache_mode', 'force_generic_plan', false),
 		set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false),
 		set_config('statement_timeout', '%d', false), set_config('idle_in_transaction_session_timeout', '%d', false),
 		set_config('default_transaction_read_only', '%s', false);
 	SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
-	SELECT current_setting('server_version_num'), current_setting('server_version'), current_setting('server_encoding')`
+	SELECT current_setting('server_version_num'), current_setting('server_version'), current_setting('server_encoding'),
+		CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) || ' ' || stats_reset END FROM pg_stat_bgwriter`
 
 func (c *conn) connect(ctx context.Context) error {
 	c.drop()
@@ -70,8 +76,10 @@ func (c *conn) connect(ctx context.Context) error {
 		readOnly, idle = "on", 12*e.idle
 	}
 	results, err := pg.Exec(ctx, fmt.Sprintf(setUp, e.answer.Milliseconds(), idle.Milliseconds(), readOnly)).ReadAll()
+	var server [][]byte
 	if err == nil {
-		err = c.engine.check(results[len(results)-1].Rows[0])
+		server = results[len(results)-1].Rows[0]
+		err = c.engine.check(server)
 	} else {
 		err = c.engine.unreachable(err)
 	}
@@ -81,7 +89,7 @@ func (c *conn) connect(ctx context.Context) error {
 		pg.Close(closing)
 		return err
 	}
-	c.pg, c.statements = pg, map[*store.Stmt]*pgconn.StatementDescription{}
+	c.pg, c.statements, c.life = pg, map[*store.Stmt]*pgconn.StatementDescription{}, string(server[3])
 	return nil
 }
 
@@ -169,12 +177,12 @@ func (c *conn) Commit(notice string) error {
 		}
 		return nil
 	}
-	pid := c.pg.PID()
+	sent := transaction{c.xid, c.pg.PID(), c.life}
 	err = c.fail(err)
 	if c.pg != nil || !c.writes {
 		return err
 	}
-	return c.outcome(c.xid, pid)
+	return c.outcome(sent)
 }
 
 // Rollback implements store.Conn. A connection on which it fails is given up,

@@ -16,10 +16,11 @@ import (
 	"taskcluster/internal/testenv"
 )
 
-var stmt = struct{ put, names, pid *store.Stmt }{
-	put:   store.SQL(`INSERT INTO item (name) VALUES (?)`),
-	names: store.SQL(`SELECT name FROM item`),
-	pid:   store.SQL(`SELECT pg_backend_pid()`),
+var stmt = struct{ put, names, pid, number *store.Stmt }{
+	put:    store.SQL(`INSERT INTO item (name) VALUES (?)`),
+	names:  store.SQL(`SELECT name FROM item`),
+	pid:    store.SQL(`SELECT pg_backend_pid()`),
+	number: store.SQL(`SELECT CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT)`),
 }
 
 var items = []store.Migrations{{Component: "items", FS: fstest.MapFS{
@@ -316,4 +317,78 @@ func TestServerRestarts(t *testing.T) {
 		t.Error("no write met a crash")
 	}
 	t.Logf("%d acknowledged, %d refused", acknowledged, refused)
+}
+
+// The server crashes before a transaction is on disk, and forgets that it has
+// given it a number. What becomes of the next one of that number is not taken for
+// what became of this one.
+func TestNumberIsForgotten(t *testing.T) {
+	server, err := testenv.StartPostgres()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := server.Stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	s := openItems(t, server.URL)
+	defer s.Close()
+	for _, c := range []struct {
+		name    string
+		next    string // how the transactions of others end that come next; "": there is none
+		outcome error
+	}{
+		{"nobody is given it", "", store.ErrUnavailable},
+		{"another is, and is undone", "ROLLBACK", store.ErrUnavailable},
+		{"another is, and is committed", "COMMIT", store.ErrOutcomeUnknown},
+	} {
+		// The server may write it to the disk just before it crashes.
+		forgot := false
+		for try := 0; try < 10 && !forgot; try++ {
+			name := fmt.Sprint(c.name, try)
+			err := s.Write(t.Context(), func(tx *store.Tx) error {
+				var mine int64
+				if err := errors.Join(put(name)(tx), tx.Row(stmt.number).Scan(&mine), server.Kill(), server.Start()); err != nil {
+					t.Fatal(err)
+				}
+				forgot = c.next == ""
+				for theirs := int64(0); c.next != "" && theirs < mine; {
+					theirs = number(t, server.URL, c.next)
+					forgot = forgot || theirs == mine
+				}
+				return nil
+			})
+			if err == nil || forgot && !errors.Is(err, c.outcome) {
+				t.Errorf("%s: %v", c.name, err)
+			}
+			if names(t, s)[name] {
+				t.Errorf("%s: it is there", c.name)
+			}
+		}
+		if !forgot {
+			t.Errorf("%s: the server did not forget it", c.name)
+		}
+	}
+}
+
+// number is that of a transaction that ends so.
+func number(t *testing.T, url, end string) (n int64) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	_, err = conn.Exec(t.Context(), "BEGIN")
+	if err == nil {
+		err = conn.QueryRow(t.Context(), "SELECT CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT)").Scan(&n)
+	}
+	if err == nil {
+		_, err = conn.Exec(t.Context(), end)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }

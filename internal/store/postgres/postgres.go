@@ -17,7 +17,8 @@
 // on it fails with store.ErrUnavailable and was not stored. A connection that
 // is lost while a commit is under way leaves its outcome open: the engine asks
 // the server for it, for as long as Patience, before it answers. Only when the
-// server stays away does the caller get store.ErrOutcomeUnknown.
+// server stays away, or has crashed and since committed a transaction of the same
+// number, does the caller get store.ErrOutcomeUnknown.
 package postgres
 
 import (
