@@ -401,6 +401,26 @@ func TestPoison(t *testing.T) {
 	}
 }
 
+// TestIdle: a minute in which nothing is to be done costs the database a few
+// statements, however many namespaces there are.
+func TestIdle(t *testing.T) {
+	d := deploy(t)
+	for _, name := range []string{"ns-a", "ns-b", "ns-c"} {
+		d.claim(name, nil).want(200)
+	}
+	minute := func() int64 {
+		before := d.store.Stats().Statements
+		d.rotate()
+		d.expire()
+		d.monitor()
+		return d.store.Stats().Statements - before
+	}
+	minute()
+	if n := minute(); n > 7 {
+		t.Errorf("%d statements were run", n)
+	}
+}
+
 // TestMonitorWhileBrokerIsAway: it says so, counts it, and goes on later.
 func TestMonitorWhileBrokerIsAway(t *testing.T) {
 	d := deploy(t)
