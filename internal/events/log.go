@@ -213,41 +213,78 @@ func (l *Log) Changed() <-chan struct{} {
 // Head is the position of the last committed message, 0 when there is none.
 func (l *Log) Head() Position { return Position(l.head.Load()) }
 
+// Read returns at most readBytes, unless one row has more. The first firstRows
+// rows tell how large rows are, and so how many more to ask for.
+const (
+	readBytes = MaxPayload
+	firstRows = 257
+)
+
 // Read returns up to limit messages whose position is greater than after, in
-// order. Messages that were trimmed are left out.
+// order, and fewer when they are large; none only when there are none. Messages
+// that were trimmed are left out.
 func (l *Log) Read(ctx context.Context, after Position, limit int) ([]Message, error) {
 	if l.broken != nil {
 		return nil, l.broken
 	}
-	if limit <= 0 {
-		return nil, nil
+	r := reading{after: after, limit: limit}
+	for from, rows := after.row(), min(limit+1, firstRows); rows > 0; { // one more, for the first may hold nothing after the position
+		chunk := r
+		if err := l.store.ReadOne(ctx, func(tx *store.Tx) error {
+			chunk = r
+			return chunk.take(tx.Query(logStmt.read, from, rows))
+		}); err != nil {
+			return nil, err
+		}
+		got := chunk.rows - r.rows
+		r = chunk
+		if got < rows || r.full() {
+			break
+		}
+		from = r.last + 1
+		rows = min(limit-len(r.messages), (readBytes-r.bytes)/(r.bytes/r.rows)+1)
 	}
-	var messages []Message
-	err := l.store.Read(ctx, func(tx *store.Tx) error {
-		messages = nil
-		// One row more, because the first may hold nothing after the position.
-		rows := tx.Query(logStmt.read, after.row(), limit+1)
-		defer rows.Close()
-		for len(messages) < limit && rows.Next() {
-			var row int64
-			var at clock.Time
-			var encoded []byte
-			if err := rows.Scan(&row, &at, &encoded); err != nil {
-				return err
-			}
-			events, err := decode(encoded)
-			if err != nil {
-				return fmt.Errorf("row %d: %w", row, err)
-			}
-			for i := range events {
-				if p := position(row, i); p > after && len(messages) < limit {
-					messages = append(messages, Message{Event: events[i], Position: p, Time: at})
-				}
+	return r.messages, nil
+}
+
+// reading is what was read of the log.
+type reading struct {
+	after Position
+	limit int
+
+	messages []Message
+	rows     int // so many
+	bytes    int // in so many bytes
+	last     int64
+}
+
+// full tells whether no more is wanted.
+func (r *reading) full() bool {
+	return len(r.messages) >= r.limit || r.bytes >= readBytes && len(r.messages) > 0
+}
+
+// take reads rows until there is enough.
+func (r *reading) take(rows *store.Rows) error {
+	defer rows.Close()
+	for !r.full() && rows.Next() {
+		var at clock.Time
+		var encoded []byte
+		if err := rows.Scan(&r.last, &at, &encoded); err != nil {
+			return err
+		}
+		events, err := decode(encoded)
+		if err != nil {
+			return fmt.Errorf("row %d: %w", r.last, err)
+		}
+		r.rows++
+		r.bytes += len(encoded)
+		for i := range events {
+			if p := position(r.last, i); p > r.after && len(r.messages) < r.limit {
+				r.messages = append(r.messages, Message{Event: events[i], Position: p, Time: at})
 			}
 		}
-		return rows.Err()
-	})
-	return messages, err
+	}
+	return rows.Err()
 }
 
 // Extent tells what can be read now: who has come as far as complete, or further,

@@ -117,10 +117,17 @@ func (s *site) recent(w http.ResponseWriter, r *http.Request) {
 func (s *site) read(ctx context.Context) (recentPage, error) {
 	page := recentPage{Version: s.Version, Serves: s.Services, Tasks: []recentTask{}}
 	anonymous := s.Auth.Authenticate(ctx, api.AuthRequest{Method: http.MethodGet, Resource: "/", Host: "localhost", Port: 80})
-	after := s.Log.Head() - tail<<16
-	messages, err := s.Log.Read(ctx, max(after, 0), 20_000)
-	if err != nil {
-		return page, err
+	head := s.Log.Head()
+	var messages []events.Message
+	for after := max(head-tail<<16, 0); after < head && len(messages) < 20_000; {
+		some, err := s.Log.Read(ctx, after, 20_000-len(messages))
+		if err != nil {
+			return page, err
+		}
+		if len(some) == 0 {
+			break
+		}
+		messages, after = append(messages, some...), some[len(some)-1].Position
 	}
 	seen := map[string]bool{}
 	for i := len(messages) - 1; i >= 0 && len(page.Tasks) < maxTasks; i-- {

@@ -180,17 +180,22 @@ func (w *world) drain() (again int64) {
 	if err := ch.Qos(500, 0, false); err != nil {
 		w.t.Fatal(err)
 	}
-	deliveries, err := ch.Consume(w.queue, "", true, false, false, false, nil)
+	deliveries, err := ch.Consume(w.queue, "", false, false, false, false, nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	var last, newest int64
-	timeout := time.After(2 * time.Minute)
+	var last, newest, taken int64
+	timeout := time.After(4 * time.Minute)
 	for newest < w.published.Load() || last < newest {
 		select {
 		case d, open := <-deliveries:
 			if !open {
 				w.t.Fatalf("the reading ended at %d of %d", newest, w.published.Load())
+			}
+			if taken++; taken%100 == 0 {
+				if err := d.Ack(true); err != nil {
+					w.t.Fatal(err)
+				}
 			}
 			n := number(w.t, d)
 			switch {
