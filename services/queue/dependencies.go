@@ -69,7 +69,7 @@ func (o *op) satisfy(required int64, dependent int64) error {
 	if errors.Is(err, store.ErrNoRows) {
 		return nil // expired meanwhile
 	}
-	if err != nil || unsatisfied > 0 || state(st) != unscheduled || deadline < o.now {
+	if err != nil || unsatisfied > 0 || state(st) != unscheduled || deadline <= o.now {
 		return err
 	}
 	t, err := loadRow(o.tx, dependent)

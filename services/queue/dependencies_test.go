@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -51,6 +52,32 @@ func TestDependencies(t *testing.T) {
 	// Satisfaction is for good, also when the dependency runs again and fails.
 	d.call(root, "POST", "/task/"+a+"/rerun", nil).want(200)
 	d.wantState(c, "pending", "scheduled", "")
+}
+
+// What is past its deadline does not begin, also while nobody has resolved it yet:
+// the loop that does has not started here.
+func TestPastTheDeadline(t *testing.T) {
+	d := deploy(t)
+	required, _ := d.run(with{"deadline": d.clock.Now().Add(2 * time.Hour).String()})
+	dependent := d.create(with{"dependencies": []string{required}})
+	waiting := d.create()
+	d.clock.Advance(time.Hour) // to the moment itself
+	d.kinds()
+	claim := with{"workerGroup": "wg", "workerId": "w", "tasks": 1}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond) // it waits for work
+	defer cancel()
+	if a := d.callContext(ctx, root, "POST", "/claim-work/"+testQueue, claim); strings.Contains(string(a.body), waiting) {
+		t.Errorf("claimed: %s", a.body)
+	}
+	d.wantState(waiting, "pending", "scheduled", "")
+	d.report(required, 0, "completed", nil).want(200)
+	d.wantState(dependent, "unscheduled", "", "")
+	d.wantEvents("task-completed", "task-group-resolved")
+	if err := d.expireNow(); err != nil {
+		t.Fatal(err)
+	}
+	d.wantState(waiting, "exception", "scheduled", "deadline-exceeded")
+	d.wantState(dependent, "exception", "exception", "deadline-exceeded")
 }
 
 // C14
