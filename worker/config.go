@@ -79,6 +79,8 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Engine == nil {
 		bad("there is no engine")
+	} else if err := c.Engine.Check(); err != nil {
+		bad("%w", err)
 	}
 	if c.TasksDir == "" {
 		bad("there is no directory for tasks")

@@ -394,7 +394,15 @@ func TestConfigIsChecked(t *testing.T) {
 		t.Fatal("accepted")
 	}
 	contains(t, err.Error(), "root URL", "no-slash", "worker id", "engine", "directory", "negative")
+	if _, err = worker.New(worker.Config{Engine: absent{&native.Engine{}}}); err == nil || !strings.Contains(err.Error(), "not on this system") {
+		t.Errorf("an engine that cannot run here: %v", err)
+	}
 }
+
+// absent is an engine of another system.
+type absent struct{ engine.Engine }
+
+func (absent) Check() error { return errors.New("not on this system") }
 
 // A worker in the same process as the deployment needs no socket, and its live
 // logs may be served by that.

@@ -85,7 +85,7 @@ func Start(t testing.TB, binary, dataDir string, args ...string) *Server {
 	s.cmd = exec.Command(binary, append([]string{"serve", "--data-dir", dataDir, "--listen", "127.0.0.1:0", "--log-format", "text"}, args...)...)
 	s.cmd.Env = cleanEnv()
 	s.cmd.Stderr = s.stderr
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	endWithParent(s.cmd)
 	env := filepath.Join(dataDir, "root.env")
 	before, _ := os.Stat(env)
 	if err := s.cmd.Start(); err != nil {

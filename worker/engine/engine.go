@@ -12,6 +12,8 @@ import (
 type Engine interface {
 	// Name is what the log calls the engine.
 	Name() string
+	// Check says what the engine needs and this machine lacks.
+	Check() error
 	// Prepare makes the place for one run. Dir is its working directory, which
 	// exists. If it is that of a run whose worker crashed, Close ends what is
 	// left of that.

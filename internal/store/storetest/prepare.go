@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package storetest holds what proves a store: the conformance suite that every
 // engine passes, and the check that every statement is understood by both.
 package storetest
