@@ -29,6 +29,7 @@ type seen struct {
 	queues      management.List[management.Queue]
 	exchanges   management.List[management.Exchange]
 	users       management.List[management.User]
+	permissions map[string]management.Permissions // by user
 	namespaces  map[string]*namespace
 	failed      failures
 }
@@ -80,6 +81,15 @@ func (s *Service) see(ctx context.Context) (*seen, error) {
 	if on.users, err = m.Users(ctx, s.broker.UserPrefix+prefix); err != nil {
 		return nil, fmt.Errorf("the users cannot be listed: %w", err)
 	}
+	permissions, err := m.AllPermissions(ctx, s.vhost, s.broker.UserPrefix+prefix)
+	if err != nil {
+		return nil, fmt.Errorf("the permissions cannot be listed: %w", err)
+	}
+	on.permissions = make(map[string]management.Permissions, len(permissions.Items))
+	for _, p := range permissions.Items {
+		on.permissions[p.User] = p.Permissions
+	}
+	on.users.Cut = on.users.Cut || permissions.Cut
 	if on.connections.Cut || on.queues.Cut || on.exchanges.Cut || on.users.Cut {
 		s.logger.Warn("RabbitMQ has more than the pulse service looks at", "limit", management.MaxItems)
 	}
@@ -201,7 +211,7 @@ func (s *Service) deleteOrphan(ctx context.Context, on *seen, kind, name, prefix
 
 // compareUsers deletes users whose namespace is gone, which can be when a claim
 // or a removal was cut off or the database is an older copy, and has those made
-// again that RabbitMQ has lost.
+// again that RabbitMQ has lost, and their permissions.
 func (s *Service) compareUsers(ctx context.Context, on *seen) error {
 	there := map[string]bool{}
 	for _, u := range on.users.Items {
@@ -213,6 +223,11 @@ func (s *Service) compareUsers(ctx context.Context, on *seen) error {
 		gone, err := s.gone(ctx, on, namespace)
 		if err != nil {
 			return err
+		}
+		if n := on.namespaces[namespace]; n != nil && n.behind == lacksNone && !n.removing && !on.users.Cut && on.permissions[u.Name] != permissions(n.name) {
+			if err := s.permit(ctx, n, u.Name); err != nil {
+				on.failed.add(err)
+			}
 		}
 		if !gone {
 			continue
@@ -246,6 +261,20 @@ func (s *Service) compareUsers(ctx context.Context, on *seen) error {
 		if err := s.lost(ctx, n, lacks); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// permit has a user have its permissions again, which RabbitMQ has lost or somebody
+// has changed.
+func (s *Service) permit(ctx context.Context, n *namespace, user string) error {
+	exists, err := s.own(ctx, user)
+	if err != nil || !exists {
+		return err
+	}
+	s.logger.Warn("RabbitMQ has lost or changed the permissions of a user, which gets them again", "user", user)
+	if err := s.broker.Management.PutPermissions(ctx, s.vhost, user, permissions(n.name)); err != nil {
+		return fmt.Errorf("the permissions of the user %s could not be set: %w", user, err)
 	}
 	return nil
 }

@@ -316,6 +316,30 @@ func TestUsers(t *testing.T) {
 	d.admin("GET", "/users/"+foreign, nil, 200)
 	d.admin("GET", "/users/"+unborn, nil, 200)
 
+	// The permissions are lost or changed: nobody's password is touched.
+	permissions := func(which int) string {
+		return "/permissions/" + url.PathEscape(d.vhost) + "/" + d.service.user("ns-one", which)
+	}
+	d.admin("DELETE", permissions(1), nil, 204)
+	d.admin("PUT", permissions(2), object{"configure": "^$", "write": ".*", "read": "^$"}, 204)
+	if conn, err := login(connection); err == nil {
+		conn.Close()
+		t.Error("one can use a virtual host without permissions")
+	}
+	d.monitor()
+	for which := 1; which <= 2; which++ {
+		if got := string(d.admin("GET", permissions(which), nil, 200)); strings.Count(got, `"^(queue/ns-one/.*|exchange/ns-one/.*)"`) != 2 {
+			t.Errorf("the permissions are %s", got)
+		}
+	}
+	d.mustLogin(connection)
+	d.mustLogin(second)
+	told := d.log.String()
+	d.monitor()
+	if more := strings.TrimPrefix(d.log.String(), told); strings.Contains(more, "permissions") {
+		t.Errorf("they are set again and again: %s", more)
+	}
+
 	// The active user is lost: the other one keeps its password.
 	d.admin("DELETE", "/users/"+d.service.user("ns-one", 2), nil, 204)
 	d.cannotLogin(second)

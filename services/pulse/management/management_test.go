@@ -88,6 +88,12 @@ func calls(t *testing.T, rabbit *testenv.RabbitMQServer) {
 	if vhosts, err := c.UserVHosts(ctx, odd); err != nil || !slices.Equal(vhosts, []string{"/"}) {
 		t.Errorf("%v %v", vhosts, err)
 	}
+	if err := c.PutPermissions(ctx, "/", "other", Permissions{}); err != nil {
+		t.Error(err)
+	}
+	if all, err := c.AllPermissions(ctx, "/", "a/b"); err != nil || !slices.Equal(all.Items, []UserPermissions{{odd, may}}) || all.Cut {
+		t.Errorf("%+v %v", all, err)
+	}
 	login := func(password string) (*amqp.Connection, error) {
 		u := url.URL{Scheme: "amqp", User: url.UserPassword(odd, password), Host: rabbit.Addr, Path: "/"}
 		return amqp.Dial(u.String())

@@ -129,6 +129,17 @@ func (c *Client) Users(ctx context.Context, prefix string) (List[User], error) {
 	return list(ctx, c, path("users"), url.Values{"columns": {"name,tags"}}, prefix, func(u User) bool { return strings.HasPrefix(u.Name, prefix) })
 }
 
+// UserPermissions are what one user may do on a virtual host.
+type UserPermissions struct {
+	User string
+	Permissions
+}
+
+// AllPermissions are those on a virtual host of users whose names begin so.
+func (c *Client) AllPermissions(ctx context.Context, vhost, prefix string) (List[UserPermissions], error) {
+	return list(ctx, c, path("vhosts", vhost, "permissions"), url.Values{}, "", func(p UserPermissions) bool { return strings.HasPrefix(p.User, prefix) })
+}
+
 // Queues are the queues of a virtual host whose names begin so.
 func (c *Client) Queues(ctx context.Context, vhost, prefix string) (List[Queue], error) {
 	// Statistics lag behind and may be switched off; the totals are there at once.
