@@ -13,7 +13,7 @@ import (
 const headTopic = "events/head"
 
 // followEvery is how often the head is looked for, in case a signal was missed.
-const followEvery = 10 * time.Second
+const followEvery = 30 * time.Second
 
 // heard takes the signal of another process.
 func (l *Log) heard(s store.Signal) {

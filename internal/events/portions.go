@@ -151,7 +151,7 @@ func (l *Log) Bury(ctx context.Context, consumer string, m Message, reason error
 // with has been in the log: zero if there is none, or no such consumer.
 func (l *Log) Behind(ctx context.Context, name string) (time.Duration, error) {
 	var at Position
-	err := l.store.Read(ctx, func(tx *store.Tx) error {
+	err := l.store.ReadOne(ctx, func(tx *store.Tx) error {
 		return tx.Row(cursorStmt.get, name).Scan((*int64)(&at))
 	})
 	if errors.Is(err, store.ErrNoRows) {

@@ -41,9 +41,13 @@ type Listener struct {
 	// Lost is called when some may have been missed, and about every second
 	// while there is no telling.
 	Lost func()
-	// Sure is called every two seconds or so while there is telling: of all that
-	// was committed before the given time, Heard or Lost has been called.
+	// Sure is called while there is telling, when Asked, and every ten seconds or
+	// so: of all that was committed before the given time, Heard or Lost has been
+	// called.
 	Sure func(at time.Time)
+	// Asked holds a token when the time that Sure was called with last has become
+	// old for somebody.
+	Asked <-chan struct{}
 }
 
 // Conn is one connection. It is not safe for concurrent use. Errors are
@@ -54,8 +58,9 @@ type Conn interface {
 	// a reader. Of those who write to the database, in whatever process, one
 	// has a transaction at a time.
 	Begin() error
-	// Single makes a reader ready for one statement without a transaction,
-	// which is a snapshot by itself.
+	// Single makes a connection ready for one statement without a transaction,
+	// which is a snapshot by itself. The writer's is not asked for it by a store
+	// that is not shared.
 	Single() error
 	// Commit returns after the transaction is durable. After an error the
 	// transaction is undone, unless the error is ErrOutcomeUnknown. A notice

@@ -299,10 +299,14 @@ func (k *keeper) take(ctx context.Context, now time.Time, free []sighted) error 
 	ctx, cancel := context.WithTimeout(ctx, leaseBeat)
 	defer cancel()
 	mine := map[string]bool{}
-	err := k.store.Write(ctx, func(tx *Tx) error {
+	node := k.store.signals.node
+	beat := k.store.clock.Now().Add(leaseDead)
+	write := k.store.Write
+	if len(free) == 0 { // to renew is one statement, and concerns nobody else
+		write = k.store.writer.submitOne
+	}
+	err := write(ctx, func(tx *Tx) error {
 		clear(mine)
-		node := k.store.signals.node
-		beat := k.store.clock.Now().Add(leaseDead)
 		for _, s := range free {
 			n, err := tx.Exec(leaseStmt.take, s.name, node, beat, s.holder, s.beat)
 			if err != nil {

@@ -35,7 +35,8 @@ type topicSignals struct {
 type signals struct {
 	node   string // this process, as others know it
 	opened time.Time
-	sure   atomic.Int64 // until how long after opened others' signals have been delivered
+	sure   atomic.Int64  // until how long after opened others' signals have been delivered
+	asked  chan struct{} // holds a token when that is long ago and somebody wants to know
 
 	mu       sync.Mutex // held while watchers are called, so that they are called one at a time
 	watchers map[string][]*watcher
@@ -44,7 +45,7 @@ type signals struct {
 type watcher struct{ fn func(Signal) }
 
 func newSignals() *signals {
-	return &signals{node: rand.Text(), opened: time.Now(), watchers: map[string][]*watcher{}}
+	return &signals{node: rand.Text(), opened: time.Now(), watchers: map[string][]*watcher{}, asked: make(chan struct{}, 1)}
 }
 
 // Signal tells everybody who watches the topic, here and in every other process
@@ -95,13 +96,27 @@ func (s *Store) Watch(topic string, fn func(Signal)) (stop func()) {
 // processes have committed while Current says yes. Mostly it is milliseconds.
 const Delay = 5 * time.Second
 
+// askAgain is how old the answer of Current may be before the database is asked
+// for a newer one. Nobody asks on behalf of a process that is idle.
+const askAgain = 2 * time.Second
+
 // Current tells whether all signals of what was committed Delay ago or earlier
 // have been delivered. It is no while the connection that hears of them is
 // broken or the database does not answer on it, and right after this process
-// has stood still: memory on which much depends must not be trusted then, but
-// the database asked.
+// has stood still or nobody has called Current for a while: memory on which much
+// depends must not be trusted then, but the database asked.
 func (s *Store) Current() bool {
-	return !s.shared || time.Since(s.signals.opened)-time.Duration(s.signals.sure.Load()) < Delay
+	if !s.shared {
+		return true
+	}
+	age := time.Since(s.signals.opened) - time.Duration(s.signals.sure.Load())
+	if age > askAgain {
+		select {
+		case s.signals.asked <- struct{}{}:
+		default:
+		}
+	}
+	return age < Delay
 }
 
 // sure notes that signals of what was committed before at have been delivered.

@@ -105,7 +105,7 @@ func New(ctx context.Context, engine Engine, opts Options) (*Store, error) {
 	}
 	if !opts.Alone {
 		var err error
-		if s.shared, err = engine.Listen(ctx, Listener{Heard: s.heard, Lost: s.lost, Sure: s.sure}); err != nil {
+		if s.shared, err = engine.Listen(ctx, Listener{Heard: s.heard, Lost: s.lost, Sure: s.sure, Asked: s.signals.asked}); err != nil {
 			engine.Close()
 			return nil, err
 		}

@@ -24,7 +24,7 @@ type Tx struct {
 	clock    clock.Clock
 	now      clock.Time
 	readOnly bool
-	single   bool // of ReadOne
+	single   bool // for one statement: of ReadOne and writer.submitOne
 	live     bool // a function runs that it was handed to
 
 	dirty  bool  // something was written, or memory may have been touched, since the operation began
@@ -142,8 +142,8 @@ func (tx *Tx) Local(key any, make func() any) any {
 // hook notes that the operation did something that only a rollback of the
 // whole transaction undoes.
 func (tx *Tx) hook(name string) bool {
-	if tx.readOnly {
-		tx.failed = errors.Join(tx.failed, fmt.Errorf("Tx.%s is not possible in Store.Read", name))
+	if tx.readOnly || tx.single {
+		tx.failed = errors.Join(tx.failed, fmt.Errorf("Tx.%s is not possible in Store.Read, or for one statement", name))
 		return false
 	}
 	tx.dirty = true
@@ -181,7 +181,7 @@ func (tx *Tx) may(q *Stmt) error {
 		tx.dirty = true
 	}
 	if tx.single && tx.statements > 0 {
-		return tx.fail(q, errors.New("a second statement is not possible in Store.ReadOne"))
+		return tx.fail(q, errors.New("a second statement is not possible where there is no transaction"))
 	}
 	return nil
 }

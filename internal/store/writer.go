@@ -20,6 +20,7 @@ type writer struct {
 
 	mu      sync.Mutex
 	waiting []*operation
+	lone    []*operation // those of one statement, by itself
 	stopped bool
 
 	wake chan struct{} // holds one token when somebody waits
@@ -99,14 +100,27 @@ func (w *writer) submit(ctx context.Context, b batch, fn func(*Tx) error, item a
 	op.fn, op.batch, op.item, op.err = fn, b, item, nil
 	op.span = w.store.span(ctx, "store.Write")
 	op.state.Store(stateWaiting)
+	return w.wait(ctx, op, &w.waiting)
+}
 
+// submitOne has a function run that runs one statement, which is a transaction by
+// itself: it waits for no other process, and for none of this one but the present.
+func (w *writer) submitOne(ctx context.Context, fn func(*Tx) error) error {
+	op := w.spare.Get().(*operation)
+	op.fn = fn
+	op.state.Store(stateWaiting)
+	return w.wait(ctx, op, &w.lone)
+}
+
+// wait gets an operation in a line, and waits for its answer.
+func (w *writer) wait(ctx context.Context, op *operation, line *[]*operation) error {
 	w.mu.Lock()
 	if w.stopped {
 		w.mu.Unlock()
 		endSpan(op.span, ErrClosed)
 		return ErrClosed
 	}
-	w.waiting = append(w.waiting, op)
+	*line = append(*line, op)
 	w.mu.Unlock()
 	w.nudge()
 
@@ -147,16 +161,21 @@ func (w *writer) loop() {
 	var ops []*operation
 	for range w.wake {
 		for {
-			if some, stopped := w.line(); !some {
+			some, lone, stopped := w.line()
+			if !some {
 				if stopped {
 					return
 				}
 				break
 			}
+			if lone {
+				w.runLone()
+				continue
+			}
 			// To begin may take a while, when other processes write: who gets
 			// in line meanwhile comes along.
 			err := w.begin()
-			ops = w.take(ops[:0])
+			ops = w.take(ops[:0], &w.waiting)
 			switch {
 			case err != nil:
 				unit{ops}.answer(err)
@@ -178,11 +197,45 @@ func (w *writer) loop() {
 	}
 }
 
-// line tells whether somebody waits, and whether nobody else will.
-func (w *writer) line() (some, stopped bool) {
+// line tells whether somebody waits, whether for one statement by itself, and
+// whether nobody else will.
+func (w *writer) line() (some, lone, stopped bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.waiting) > 0, w.stopped
+	lone = len(w.lone) > 0
+	return lone || len(w.waiting) > 0, lone, w.stopped
+}
+
+// runLone runs what is one statement by itself.
+func (w *writer) runLone() {
+	for _, op := range w.take(nil, &w.lone) {
+		op.err = w.one(op.fn)
+		op.done <- struct{}{}
+	}
+}
+
+// one runs a function that runs one statement; again when the connection turns
+// out to be lost.
+func (w *writer) one(fn func(*Tx) error) (err error) {
+	s, tx := w.store, &w.tx
+	for attempt := 1; ; attempt++ {
+		if err := tx.conn.Single(); err != nil {
+			return err
+		}
+		tx.single = true
+		err = tx.run(fn)
+		s.logPanic(err)
+		s.statements.Add(tx.statements)
+		tx.statements, tx.single = 0, false
+		tx.reset()
+		if err == nil {
+			s.commits.Add(1)
+			s.operations.Add(1)
+		}
+		if !errors.Is(err, ErrUnavailable) || attempt == 2 {
+			return err
+		}
+	}
 }
 
 // begin begins a transaction, unless one is begun.
@@ -210,12 +263,12 @@ func (w *writer) leave() {
 	}
 }
 
-// take moves up to max waiting operations to ops and marks them as running.
-func (w *writer) take(ops []*operation) []*operation {
+// take moves up to max operations of a line to ops and marks them as running.
+func (w *writer) take(ops []*operation, line *[]*operation) []*operation {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n := 0
-	for _, op := range w.waiting {
+	for _, op := range *line {
 		if len(ops) == w.max {
 			break
 		}
@@ -224,7 +277,7 @@ func (w *writer) take(ops []*operation) []*operation {
 			ops = append(ops, op)
 		}
 	}
-	w.waiting = slices.Delete(w.waiting, 0, n)
+	*line = slices.Delete(*line, 0, n)
 	return ops
 }
 

@@ -107,6 +107,12 @@ func (s *PostgresServer) Start() error {
 	return nil
 }
 
+// Log is what the server has logged.
+func (s *PostgresServer) Log() (string, error) {
+	text, err := os.ReadFile(filepath.Join(s.dir, "log"))
+	return string(text), err
+}
+
 // Kill ends the server and its connections at once, as a crash does; Start
 // then recovers the data from its log.
 func (s *PostgresServer) Kill() error { return s.end(syscall.SIGQUIT) }

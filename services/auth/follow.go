@@ -17,7 +17,7 @@ const (
 
 // followEvery is how often the version of the roles is looked at, in case
 // a signal was missed.
-const followEvery = 10 * time.Second
+const followEvery = 30 * time.Second
 
 // watch begins to follow changes, also those of this process.
 func (s *Service) watch() {

@@ -170,11 +170,18 @@ func (s *Service) currentRoles(ctx context.Context) (*roleSet, error) {
 func (s *Service) storedRoles(ctx context.Context, known *roleSet, read bool) (*roleSet, error) {
 	var version int64
 	var roles []*role
+	if !read {
+		err := s.store.ReadOne(ctx, func(tx *store.Tx) error { return tx.Row(stmt.roleSetVersion).Scan(&version) })
+		if err != nil || known == nil || known.version != version {
+			return nil, err
+		}
+		return known, nil
+	}
 	err := s.store.Read(ctx, func(tx *store.Tx) (err error) {
 		if err := tx.Row(stmt.roleSetVersion).Scan(&version); err != nil {
 			return err
 		}
-		if read && (known == nil || known.version != version) {
+		if known == nil || known.version != version {
 			roles, err = readRoles(tx)
 		}
 		return err
@@ -184,9 +191,6 @@ func (s *Service) storedRoles(ctx context.Context, known *roleSet, read bool) (*
 	}
 	if known != nil && known.version == version {
 		return known, nil
-	}
-	if !read {
-		return nil, nil
 	}
 	set, err := newRoleSet(version, roles)
 	if err != nil {

@@ -77,7 +77,7 @@ func (s *Service) deliver(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, deliverTime)
 	defer cancel()
 	var due []waiting
-	err := s.store.Read(ctx, func(tx *store.Tx) error {
+	err := s.store.ReadOne(ctx, func(tx *store.Tx) error {
 		due = nil
 		rows := tx.Query(stmt.dueMails, s.clock.Now(), mailsAtOnce)
 		defer rows.Close()

@@ -95,7 +95,7 @@ func (s *Service) see(ctx context.Context) (*seen, error) {
 	}
 	for after, more := "", true; more; {
 		var page []*namespace
-		err := s.store.Read(ctx, func(tx *store.Tx) (err error) {
+		err := s.store.ReadOne(ctx, func(tx *store.Tx) (err error) {
 			page, err = s.all(tx.Query(stmt.page, after, namespacesAtOnce))
 			return err
 		})

@@ -27,7 +27,7 @@ func (s *Service) rotate(ctx context.Context) error {
 	now := s.clock.Now()
 	for at, row, more := clock.Time(0), int64(0), true; more; {
 		var due []*namespace
-		err := s.store.Read(ctx, func(tx *store.Tx) (err error) {
+		err := s.store.ReadOne(ctx, func(tx *store.Tx) (err error) {
 			due, err = s.all(tx.Query(stmt.due, at, row, now, dueAtOnce))
 			return err
 		})

@@ -98,7 +98,12 @@ func (f *follower) look(ctx context.Context, missed bool) error {
 	var due clock.Time
 	var left bool
 	found := map[string]int{}
-	err := f.s.store.Read(ctx, func(tx *store.Tx) error {
+	queues := p.line.waiting()
+	read := f.s.store.Read
+	if !missed && len(queues) == 0 {
+		read = f.s.store.ReadOne
+	}
+	err := read(ctx, func(tx *store.Tx) error {
 		if err := tx.Row(tableStmt.attention).Scan(&due, &left); err != nil {
 			return err
 		}
@@ -107,12 +112,12 @@ func (f *follower) look(ctx context.Context, missed bool) error {
 				return err
 			}
 		}
-		waiting := tx.Many(tableStmt.waiting)
-		for queue := range p.line.waiting() {
-			waiting.Add(f.s.clock.Now(), queue)
-		}
-		if waiting.Len() == 0 {
+		if len(queues) == 0 {
 			return nil
+		}
+		waiting := tx.Many(tableStmt.waiting)
+		for queue := range queues {
+			waiting.Add(f.s.clock.Now(), queue)
 		}
 		rows := waiting.Query()
 		defer rows.Close()

@@ -15,9 +15,9 @@ import (
 const (
 	// listenAgain is the pause between attempts to listen again.
 	listenAgain = time.Second
-	// pulse is how often the server has to show that it still tells us; a few
-	// of them fit into store.Delay.
-	pulse = 2 * time.Second
+	// pulse is how often the server has to show that it still tells us, when nobody
+	// asks.
+	pulse = 10 * time.Second
 )
 
 // listener is the connection that hears notices.
@@ -62,7 +62,7 @@ func (e *engine) Listen(ctx context.Context, l store.Listener) (shared bool, err
 	go func() {
 		defer close(e.listening.done)
 		for {
-			e.hear(ctx, pg, l.Sure)
+			e.hear(ctx, pg, l)
 			if ctx.Err() != nil {
 				return
 			}
@@ -113,7 +113,7 @@ func (e *engine) subscribe(ctx context.Context, pg *pgconn.PgConn) error {
 
 // hear waits for notices until ctx ends or the connection does. A network or
 // a server that fell silent is noticed by the pulse.
-func (e *engine) hear(ctx context.Context, pg *pgconn.PgConn, sure func(time.Time)) {
+func (e *engine) hear(ctx context.Context, pg *pgconn.PgConn, l store.Listener) {
 	defer shut(pg)
 	for {
 		began := time.Now()
@@ -126,12 +126,22 @@ func (e *engine) hear(ctx context.Context, pg *pgconn.PgConn, sure func(time.Tim
 			}
 			return
 		}
-		sure(began)
+		l.Sure(began)
 		waiting, cancel := context.WithTimeout(ctx, pulse)
+		asked := make(chan struct{})
+		go func() {
+			defer close(asked)
+			select {
+			case <-l.Asked:
+				cancel()
+			case <-waiting.Done():
+			}
+		}()
 		for err == nil {
 			err = pg.WaitForNotification(waiting)
 		}
-		cancel() // if it was not the time that ended, the next question fails
+		cancel() // if it was neither the time that ended nor somebody who asked, the next question fails
+		<-asked
 	}
 }
 
