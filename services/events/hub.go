@@ -163,16 +163,29 @@ func (h *hub) follow(ctx context.Context, logger *slog.Logger) error {
 			}
 			continue
 		}
-		messages, err := h.log.Read(ctx, from, portion)
-		if err != nil {
-			if ctx.Err() == nil {
-				logger.Error("the event log cannot be read for those who follow it", "error", err)
-				pause(ctx, retryPause)
-			}
-			continue
+		if err := h.read(ctx, from); err != nil && ctx.Err() == nil {
+			logger.Error("the event log cannot be read for those who follow it", "error", err)
+			pause(ctx, retryPause)
 		}
-		h.handOut(from, messages)
 	}
+	return nil
+}
+
+// read hands out what is next behind from.
+func (h *hub) read(ctx context.Context, from events.Position) error {
+	messages, err := h.log.Read(ctx, from, portion)
+	if err != nil {
+		return err
+	}
+	// Who could not read for longer than the log keeps messages finds that a row is
+	// missing, which has 65,536 positions. In PostgreSQL some are never there.
+	var complete events.Position
+	if len(messages) > 0 && messages[0].Position-from > 1<<16 {
+		if complete, _, err = h.log.Extent(ctx); err != nil {
+			return err
+		}
+	}
+	h.handOut(from, complete, messages)
 	return nil
 }
 
@@ -185,12 +198,23 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// handOut gives messages that were read behind from to the live subscribers.
-func (h *hub) handOut(from events.Position, messages []events.Message) {
+// handOut gives messages that were read behind from to the live subscribers. What
+// came before complete may be gone.
+func (h *hub) handOut(from, complete events.Position, messages []events.Message) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.at != from {
 		return // all had left, and others came since
+	}
+	if from < complete {
+		for _, subscribers := range h.live {
+			for s := range subscribers {
+				if s.at < complete && !s.lost {
+					s.lost = true
+					s.wake()
+				}
+			}
+		}
 	}
 	for i := range messages {
 		m := &messages[i]

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -90,12 +91,68 @@ func TestWhoWasAwayTooLongIsTold(t *testing.T) {
 	if n, err := d.log.Trim(context.Background()); err != nil || n == 0 {
 		t.Fatal(n, err)
 	}
-	s = d.listen(query("a", "#"), s.lastID)
+	away := s.lastID
+	s = d.listen(query("a", "#"), away)
 	s.want("ready")
 	s.want("lost")
 	if got := s.text(); got != "a 6" { // the newest row stays
 		t.Fatalf("got %q", got)
 	}
+	w := d.socket(query("a", "#") + "&after=" + away)
+	w.want("ready")
+	w.want("lost")
+	if got := textOf(t, w.want("message").Payload); got != "a 6" {
+		t.Fatalf("by WebSocket: got %q", got)
+	}
+}
+
+// So is who was there all the time, on a node that could not read the log for too
+// long.
+func TestWhoCouldNotBeToldIsTold(t *testing.T) {
+	d := deploy(t)
+	d.publish("a 1", "b 1")
+	h := newHub(d.log) // nobody reads the log for it
+	from := d.log.Head()
+	var subs []*subscriber
+	for _, exchange := range []string{"a", "b"} {
+		s := h.subscribe(from, []events.Binding{{Exchange: exchange, Pattern: "#"}}, func() {})
+		defer s.close()
+		if _, caught, err := s.next(t.Context()); !caught || err != nil {
+			t.Fatal(caught, err)
+		}
+		subs = append(subs, s)
+	}
+	check := func(s *subscriber, lost bool, want ...string) {
+		t.Helper()
+		n, _, err := s.next(t.Context())
+		var got []string
+		for _, m := range n.messages {
+			got = append(got, textOf(t, m.body))
+		}
+		if err != nil || n.lost != lost || !slices.Equal(got, want) {
+			t.Errorf("got %q, lost %v, %v; want %q, %v", got, n.lost, err, want, lost)
+		}
+	}
+	d.publish("a 2")
+	if err := h.read(t.Context(), from); err != nil {
+		t.Fatal(err)
+	}
+	check(subs[0], false, "a 2")
+	check(subs[1], false)
+	from = d.log.Head()
+	for i := range 3 {
+		d.publish(fmt.Sprintf("a %d", i+3))
+	}
+	time.Sleep(2 * time.Millisecond) // the log is kept for a nanosecond
+	if n, err := d.log.Trim(context.Background()); err != nil || n == 0 {
+		t.Fatal(n, err)
+	}
+	if err := h.read(t.Context(), from); err != nil {
+		t.Fatal(err)
+	}
+	check(subs[0], true, "a 5")
+	check(subs[1], true)
+	check(subs[1], false)
 }
 
 func TestBadBindingsAreToldInTheStream(t *testing.T) {

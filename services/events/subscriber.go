@@ -19,6 +19,7 @@ type subscriber struct {
 	size     int             // bytes in queue
 	pushed   events.Position // the last one that was handed to him
 	slow     bool            // he had too many to take since he was last told
+	lost     bool            // what came before those in queue may be gone, and he was not told yet
 
 	at events.Position // he got, or need not get, everything up to here; by his own goroutine, or while not live
 }
@@ -70,15 +71,15 @@ func (s *subscriber) push(m *message) {
 }
 
 // take empties the queue.
-func (s *subscriber) take() (messages []*message, live, slow bool) {
+func (s *subscriber) take() (n news, live bool) {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
-	messages, live, slow = s.queue, s.live, s.slow
-	s.queue, s.size, s.slow = nil, 0, false
-	if n := len(messages); n > 0 {
-		s.at = messages[n-1].position
+	n = news{messages: s.queue, lost: s.lost, slow: s.slow}
+	s.queue, s.size, s.slow, s.lost = nil, 0, false, false
+	if some := len(n.messages); some > 0 {
+		s.at = n.messages[some-1].position
 	}
-	return messages, live, slow
+	return n, s.live
 }
 
 // news is what a subscriber gets next.
@@ -106,9 +107,9 @@ func (s *subscriber) next(ctx context.Context) (n news, caught bool, err error) 
 			s.wake()
 		}
 	}()
-	messages, live, slow := s.take()
-	if len(messages) > 0 || live {
-		return news{messages: messages, slow: slow}, live && len(messages) == 0, nil
+	n, live := s.take()
+	if len(n.messages) > 0 || live {
+		return n, live && len(n.messages) == 0, nil
 	}
 	if err := s.hub.reading.Acquire(ctx, 1); err != nil {
 		return news{}, false, err
@@ -123,7 +124,7 @@ func (s *subscriber) next(ctx context.Context) (n news, caught bool, err error) 
 	if err != nil {
 		return news{}, false, err
 	}
-	gap := s.at < complete
+	gap := n.lost || s.at < complete
 	if len(behind) == 0 {
 		if gap { // all of it
 			s.at = complete
