@@ -13,9 +13,10 @@ import (
 )
 
 const (
-	// maxMails is how many mails about one namespace are sent in a day: whoever
-	// claims it names an address, and makes queues as he likes.
-	maxMails = 50
+	// maxMails is how many mails about one namespace are sent in a day, and maxMailsTo
+	// how many to one address: whoever claims namespaces names one, which need not be
+	// his, and makes queues as he likes.
+	maxMails, maxMailsTo = 50, 100
 	// mailsAtOnce is how many are sent behind one look at the broker, and
 	// deliverTime bounds that. After maxFailed that failed the others wait, for
 	// the server is likely away.
@@ -31,12 +32,14 @@ func (s *Service) tell(tx *store.Tx, v verdict) error {
 	if v.namespace.contact == "" || s.mail == nil {
 		return nil
 	}
-	var today int
-	if err := tx.Row(stmt.count, v.namespace.name, tx.Now().Add(-24*time.Hour)).Scan(&today); err != nil {
+	var about, to int
+	since := tx.Now().Add(-24 * time.Hour)
+	if err := tx.Row(stmt.count, v.namespace.name, since, v.namespace.contact, since).Scan(&about, &to); err != nil {
 		return err
 	}
-	if today >= maxMails {
-		s.logger.Warn("the contact of a namespace is not told of a queue: there were too many mails within a day", "namespace", v.namespace.name, "queue", v.Name, "state", v.state, "limit", maxMails)
+	if about >= maxMails || to >= maxMailsTo {
+		s.logger.Warn("the contact of a namespace is not told of a queue: there were too many mails about the namespace, or to this address, within a day",
+			"namespace", v.namespace.name, "queue", v.Name, "state", v.state, "about", about, "to", to)
 		return nil
 	}
 	subject, content := s.describe(v)

@@ -189,26 +189,46 @@ func TestMailServerAway(t *testing.T) {
 	}
 }
 
-// TestTooManyMails: whoever makes many queues cannot have many mails sent.
+// TestTooManyMails: whoever makes many queues, in many namespaces, cannot have many
+// mails sent.
 func TestTooManyMails(t *testing.T) {
 	d := deploy(t)
-	d.claim("ns-one", object{"contact": "victim@example.com"}).want(200)
-	n := d.row("ns-one")
-	err := d.store.Write(t.Context(), func(tx *store.Tx) error {
-		for i := range maxMails + 10 {
-			messages := int64(5)
-			v := verdict{namespace: n, state: warning}
-			v.Name, v.Messages = fmt.Sprintf("queue/ns-one/%d", i), &messages
-			if err := d.service.changeStates(tx, []verdict{v}); err != nil {
-				return err
-			}
+	grow := func(contact string, namespaces ...string) int {
+		t.Helper()
+		for _, name := range namespaces {
+			d.claim(name, object{"contact": contact, "expires": d.clock.Now().Add(99 * time.Hour).String()}).want(200)
+			n := d.row(name)
+			d.must(d.store.Write(t.Context(), func(tx *store.Tx) error {
+				for i := range maxMails + 10 {
+					messages := int64(5)
+					v := verdict{namespace: n, state: warning}
+					v.Name, v.Messages = fmt.Sprintf("queue/%s/%d", name, i), &messages
+					if err := d.service.changeStates(tx, []verdict{v}); err != nil {
+						return err
+					}
+				}
+				return nil
+			}))
 		}
-		return nil
-	})
-	d.must(err)
-	d.monitor()
-	if got := strings.Count(d.mails.taken(), "victim"); got != maxMails {
-		t.Errorf("%d mails were sent", got)
+		sent := 0
+		for range 3 {
+			d.monitor()
+			sent += strings.Count(d.mails.taken(), contact+": ")
+		}
+		return sent
+	}
+	if got := grow("victim@example.com", "ns-1"); got != maxMails {
+		t.Errorf("%d mails were sent about a namespace", got)
+	}
+	if got := grow("victim@example.com", "ns-2", "ns-3", "ns-4"); got != maxMailsTo-maxMails {
+		t.Errorf("%d more mails were sent to an address", got)
+	}
+	if got := grow("other@example.com", "ns-5"); got != maxMails {
+		t.Errorf("%d mails were sent to another address", got)
+	}
+	d.clock.Advance(24*time.Hour + time.Millisecond)
+	if got := grow("victim@example.com", "ns-3"); got != maxMails {
+		t.Errorf("%d mails were sent on the next day", got)
 	}
 }
 

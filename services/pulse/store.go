@@ -64,7 +64,8 @@ var stmt = struct {
 	oldStates: store.SQL(`DELETE FROM pulse_queues WHERE id IN (
 		SELECT id FROM pulse_queues WHERE updated < ? ORDER BY updated LIMIT ?)`),
 
-	count: store.SQL(`SELECT count(*) FROM pulse_mails WHERE namespace = ? AND created > ?`),
+	count: store.SQL(`SELECT (SELECT count(*) FROM pulse_mails WHERE namespace = ? AND created > ?),
+		(SELECT count(*) FROM pulse_mails WHERE address = ? AND created > ?)`),
 	addMail: store.SQL(`INSERT INTO pulse_mails (message, namespace, address, subject, content, created, due, attempts)
 		VALUES (?, ?, ?, ?, ?, ?, ?, 0)`),
 	dueMails: store.SQL(`SELECT id, message, namespace, address, subject, content, created, attempts FROM pulse_mails WHERE due <= ? ORDER BY due, id LIMIT ?`),

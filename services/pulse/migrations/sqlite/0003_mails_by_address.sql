@@ -1,0 +1,1 @@
+CREATE INDEX pulse_mails_address ON pulse_mails (address, created);
