@@ -102,7 +102,7 @@ func (s *Service) listTaskGroup(c *api.Call) (any, error) {
 }
 
 // appendTaskPage appends the rest of a list of {status, task}, and a
-// continuation token when rows has one more than limit.
+// continuation token when rows has more than limit, or than a page holds.
 func appendTaskPage(tx *store.Tx, b []byte, limit int, rows *store.Rows) ([]byte, error) {
 	defer rows.Close()
 	var last int64
@@ -112,7 +112,7 @@ func appendTaskPage(tx *store.Tx, b []byte, limit int, rows *store.Rows) ([]byte
 		if err := scanTask(rows, t, &def.at, &def.text); err != nil {
 			return nil, err
 		}
-		if n++; n > limit {
+		if n++; n > limit || len(b) > maxPageBytes {
 			return appendToken(append(b, ']'), rowToken(last)), nil
 		}
 		if err := t.loadPast(tx); err != nil {

@@ -13,6 +13,10 @@ import (
 	"taskcluster/internal/tcerr"
 )
 
+// maxPageBytes ends a page of definitions, which is then short: each may have
+// some megabytes, and a page lives in memory as a whole.
+const maxPageBytes = 16 << 20
+
 // readDefinition reads a task's definition; store.ErrNoRows when there is none.
 func readDefinition(tx *store.Tx, id slugid.ID) (d stored, err error) {
 	var p int64
@@ -89,7 +93,8 @@ func (s *Service) statuses(c *api.Call, in *TasksRequest) (any, error) {
 // many answers about each of a list of tasks, in the order of the list. Those
 // that do not exist are left out, and so are repetitions. A continuation token
 // is the place in the list. A page also ends after api.MaxPage look-ups, so that
-// a long list of strangers does not keep a reader busy; it may then be short.
+// a long list of strangers does not keep a reader busy, and at maxPageBytes; it
+// may then be short.
 func (s *Service) many(c *api.Call, in *TasksRequest, name string, appendOne func(tx *store.Tx, b []byte, id slugid.ID) ([]byte, error)) (any, error) {
 	if err := c.Authorize(map[string]any{"taskIds": in.TaskIDs}); err != nil {
 		return nil, err
@@ -107,7 +112,7 @@ func (s *Service) many(c *api.Call, in *TasksRequest, name string, appendOne fun
 			seen[text] = true
 		}
 		n, i := 0, from
-		for looked := 0; i < len(in.TaskIDs) && n < limit && looked < api.MaxPage; i++ {
+		for looked := 0; i < len(in.TaskIDs) && n < limit && looked < api.MaxPage && len(b) <= maxPageBytes; i++ {
 			text := in.TaskIDs[i]
 			id, err := slugid.Parse(text)
 			if err != nil || seen[text] {
@@ -235,7 +240,7 @@ func (s *Service) listQueue(c *api.Call, query *store.Stmt, since string, worker
 			if err := rows.Scan(append(dest, &p, &d.at, &d.text)...); err != nil {
 				return err
 			}
-			if n == limit {
+			if n == limit || len(b) > maxPageBytes {
 				b = append(b, ']')
 				b = appendToken(b, timeToken(at, row))
 				b = append(b, '}')
