@@ -311,6 +311,9 @@ func (s *Settings) complete() error {
 			return fmt.Errorf("setting root-url: %q is not a URL like https://ci.example.com", *s.RootURL)
 		}
 		trimmed := strings.TrimRight(*s.RootURL, "/")
+		if trimmed != u.Scheme+"://"+u.Host {
+			return fmt.Errorf("setting root-url: %s://%s is all that it may have: a deployment has a host of its own, without a path", u.Scheme, u.Host)
+		}
 		s.RootURL = &trimmed
 	} else if port != "0" {
 		if host == "" || host == "0.0.0.0" || host == "::" {

@@ -81,12 +81,15 @@ func TestRefusals(t *testing.T) {
 		file, want string
 		env        map[string]string
 	}{
-		"unknown key":  {write("lisen: x:1\n"), `no setting "lisen"`, nil},
-		"not there":    {filepath.Join(dir, "none"), "does not exist", nil},
-		"bad duration": {"", `"soon" is not a time.Duration`, map[string]string{"TASKCLUSTER_CLAIM_TIMEOUT": "soon"}},
-		"bad level":    {"", `"loud" is none of`, map[string]string{"TASKCLUSTER_LOG_LEVEL": "loud"}},
-		"bad listen":   {"", "is not host:port", map[string]string{"TASKCLUSTER_LISTEN": "8080"}},
-		"bad root url": {"", "is not a URL like", map[string]string{"TASKCLUSTER_ROOT_URL": "ci.example.com"}},
+		"unknown key":      {write("lisen: x:1\n"), `no setting "lisen"`, nil},
+		"not there":        {filepath.Join(dir, "none"), "does not exist", nil},
+		"bad duration":     {"", `"soon" is not a time.Duration`, map[string]string{"TASKCLUSTER_CLAIM_TIMEOUT": "soon"}},
+		"bad level":        {"", `"loud" is none of`, map[string]string{"TASKCLUSTER_LOG_LEVEL": "loud"}},
+		"bad listen":       {"", "is not host:port", map[string]string{"TASKCLUSTER_LISTEN": "8080"}},
+		"bad root url":     {"", "is not a URL like", map[string]string{"TASKCLUSTER_ROOT_URL": "ci.example.com"}},
+		"root url's path":  {"", "without a path", map[string]string{"TASKCLUSTER_ROOT_URL": "https://ci.example.com/tc/"}},
+		"root url's query": {"", "https://ci.example.com is all", map[string]string{"TASKCLUSTER_ROOT_URL": "https://ci.example.com?x=y"}},
+		"root url's user":  {"", "https://ci.example.com is all", map[string]string{"TASKCLUSTER_ROOT_URL": "https://me:hunter2@ci.example.com"}},
 	} {
 		if name == "unknown key" {
 			c.file = write("lisen: x:1\n")
