@@ -81,6 +81,7 @@ func TestTaskLog(t *testing.T) {
 	done.env["LOG"] = "one\ntwo\nthree"
 	f.add(idB, group, "mute", "completed")
 	f.add(idC, group, "new", "unscheduled")
+	f.add(idD, group, "waits", "pending")
 	for _, c := range []struct {
 		args           []string
 		status         int
@@ -95,6 +96,8 @@ func TestTaskLog(t *testing.T) {
 		{[]string{idB}, 1, "", "run 0 of " + idB + " has no log"},
 		{[]string{idB, "-f"}, 1, "", "run 0 of " + idB + " has no log"},
 		{[]string{idC}, 1, "", "is unscheduled and has no log yet; --follow waits"},
+		{[]string{idD}, 1, "", idD + " is pending and has no log yet; --follow waits"},
+		{[]string{idD, "--run", "5"}, 1, "", idD + " has no run 5 yet: it has 1; --follow waits"},
 		{[]string{idA, "--json"}, 0, `{"type":"log","taskId":"` + idA + `","runId":0,"line":"one"}` + "\n" +
 			`{"type":"log","taskId":"` + idA + `","runId":0,"line":"two"}` + "\n" + `{"type":"log","taskId":"` + idA + `","runId":0,"line":"three"}` + "\n", ""},
 	} {

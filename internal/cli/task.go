@@ -29,7 +29,7 @@ type taskID string
 // Validate is called by kong.
 func (id taskID) Validate() error {
 	if _, err := slugid.Parse(string(id)); err != nil {
-		return fmt.Errorf("%q is not an identifier: those have 22 characters, like fN1SbArXTPSVFNUvaOlinQ", string(id))
+		return fmt.Errorf("%q is not an identifier: those are 22 characters made by slugid, like fN1SbArXTPSVFNUvaOlinQ", string(id))
 	}
 	return nil
 }

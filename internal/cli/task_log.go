@@ -86,21 +86,27 @@ func (c *taskLogCommand) findRun(s *session, q *queue.Client) (runID int, runnin
 		if c.RunID != nil {
 			runID = *c.RunID
 		}
-		state := "unscheduled"
-		if runID >= 0 && runID < len(task.Runs) {
-			state = task.Runs[runID].State
-		} else if resolved(task.State) {
+		there := runID >= 0 && runID < len(task.Runs)
+		if !there && resolved(task.State) {
 			return 0, false, fmt.Errorf("%s has no run %d: it has %d", c.TaskID, max(runID, 0), len(task.Runs))
+		}
+		state := "unscheduled"
+		if there {
+			state = task.Runs[runID].State
+		}
+		now := fmt.Sprintf("%s is %s and has no log yet", c.TaskID, state)
+		if !there && len(task.Runs) > 0 {
+			now = fmt.Sprintf("%s has no run %d yet: it has %d", c.TaskID, runID, len(task.Runs))
 		}
 		if state == "running" || resolved(state) {
 			return runID, state == "running", nil
 		}
 		if !c.Follow {
-			return 0, false, fmt.Errorf("%s is %s and has no log yet; --follow waits for it", c.TaskID, state)
+			return 0, false, fmt.Errorf("%s; --follow waits for it", now)
 		}
 		if !waiting {
 			waiting = true
-			fmt.Fprintf(s.stderr, "%s is %s, waiting for it to start.\n", c.TaskID, state)
+			fmt.Fprintf(s.stderr, "%s; waiting for it to start.\n", now)
 		}
 		if err := s.sleep(s.ctx, pendingPause); err != nil {
 			return 0, false, err
