@@ -95,8 +95,8 @@ func New(ctx context.Context, settings config.Settings, log *slog.Logger) (_ *Ap
 	}
 
 	dir := *settings.DataDir
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("cannot make the data directory: %w", err)
+	if err := prepareDir(dir); err != nil {
+		return nil, err
 	}
 	keys, err := a.openDatabase(ctx)
 	if err == nil && keys == nil {
@@ -265,10 +265,29 @@ func listen(ctx context.Context, addr string) (net.Listener, error) {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("cannot listen on %s: another program uses this port; stop it, or choose another address with --listen (%w)", addr, ErrPortInUse)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen on %s: %w", addr, err)
+	why := ""
+	switch {
+	case err == nil:
+		return l, nil
+	case errors.Is(err, syscall.EACCES):
+		why = "; choose a port above 1023 with --listen, or ask the system for the right to use this one"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		why = "; this machine does not have the address: choose one that it has, or 0.0.0.0 for all, with --listen"
 	}
-	return l, nil
+	return nil, fmt.Errorf("cannot listen on %s: %w%s", addr, err, why)
+}
+
+// prepareDir makes the data directory, and sees that files can be made in it.
+func prepareDir(dir string) error {
+	const other = "choose another with --data-dir, or give this one to the user who runs serve"
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("cannot make the data directory: %w; %s", err, other)
+	}
+	f, err := os.CreateTemp(dir, ".try-*")
+	if err != nil {
+		return fmt.Errorf("the data directory %s cannot be written: %w; %s", dir, err, other)
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // listeningURL is the root URL: the one that was set, or the one that the

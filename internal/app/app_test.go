@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -204,13 +205,15 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"locked", good, "in use by another process", nil},
 		{"newer", newer, "newer", nil},
-		{"not a directory", filepath.Join(file, "x"), "data directory", nil},
+		{"not a directory", filepath.Join(file, "x"), "choose another with --data-dir", nil},
+		{"not writable", readOnly(t), "cannot be written", nil},
 		{"root.env without a token", garbled, "TASKCLUSTER_ACCESS_TOKEN", nil},
 		{"database lost", lost, "is missing, although", nil},
 		{"broken keys", keys, "keys", nil},
 		{"no keys", keyless, "restore it from a backup", nil},
 		{"broken database", database, "not a database", nil},
 		{"token", t.TempDir(), "22 to 66", map[string]string{"TASKCLUSTER_ROOT_ACCESS_TOKEN": "short"}},
+		{"address", t.TempDir(), "does not have the address", map[string]string{"TASKCLUSTER_LISTEN": "192.0.2.1:80"}}, // for documentation: nobody has it
 		{"port", t.TempDir(), "another program uses this port", map[string]string{"TASKCLUSTER_LISTEN": running.listener.Addr().String()}},
 	} {
 		s := settings(t, c.dir, c.env)
@@ -236,6 +239,18 @@ func TestRefusals(t *testing.T) {
 }
 
 // makeNewer marks a data directory as written by a later version.
+// readOnly is a directory in which no files can be made, not even by root.
+func readOnly(t *testing.T) string {
+	if runtime.GOOS == "linux" {
+		return "/proc/self"
+	}
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 func makeNewer(t *testing.T, dir string) {
 	t.Helper()
 	a, err := open(t, settings(t, dir, nil))

@@ -2,9 +2,7 @@ package app
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 
 	"taskcluster/internal/config"
@@ -31,8 +29,8 @@ func MissingMigrations(ctx context.Context, settings config.Settings) ([]store.M
 // server may run.
 func Migrate(ctx context.Context, settings config.Settings, log *slog.Logger) error {
 	a := idle(settings, log)
-	if err := os.MkdirAll(*settings.DataDir, 0o700); err != nil {
-		return fmt.Errorf("cannot make the data directory: %w", err)
+	if err := prepareDir(*settings.DataDir); err != nil {
+		return err
 	}
 	if _, err := a.openDatabase(ctx); err != nil {
 		return err
