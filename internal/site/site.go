@@ -14,6 +14,8 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync"
+	"time"
 
 	"taskcluster/internal/api"
 	"taskcluster/internal/clock"
@@ -39,12 +41,16 @@ func New(cfg Config) http.Handler {
 	if err != nil {
 		panic(err) // the directory is compiled in
 	}
-	return &site{cfg, files}
+	return &site{Config: cfg, files: files}
 }
 
 type site struct {
 	Config
 	files fs.FS
+
+	mu     sync.Mutex
+	latest []byte // what recent answered
+	asked  time.Time
 }
 
 // A task's log may come from a worker on another machine, hence connect-src.
@@ -102,8 +108,15 @@ type recentPage struct {
 	Tasks   []recentTask `json:"tasks"`  // latest first
 }
 
+// recentFor is how long an answer is good: everybody may ask, and the log of
+// a busy deployment has some megabytes to look through.
+const recentFor = time.Second
+
+// recentTimeout bounds a look through the log.
+const recentTimeout = 5 * time.Second
+
 func (s *site) recent(w http.ResponseWriter, r *http.Request) {
-	page, err := s.read(r.Context())
+	body, err := s.lately(r.Context())
 	if err != nil {
 		s.Logger.Error("the page cannot read the event log", "error", err.Error())
 		http.Error(w, `{"error": "the event log cannot be read"}`, http.StatusInternalServerError)
@@ -111,7 +124,28 @@ func (s *site) recent(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
-	json.NewEncoder(w).Encode(page)
+	w.Write(body)
+}
+
+// lately looks through the log, or gives what was found just now. Who asks
+// meanwhile waits for that.
+func (s *site) lately(ctx context.Context) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.latest != nil && time.Since(s.asked) < recentFor {
+		return s.latest, nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recentTimeout) // others wait for it, too
+	defer cancel()
+	page, err := s.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if s.latest, err = json.Marshal(page); err != nil {
+		return nil, err
+	}
+	s.asked = time.Now()
+	return s.latest, nil
 }
 
 func (s *site) read(ctx context.Context) (recentPage, error) {

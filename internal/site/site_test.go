@@ -6,7 +6,10 @@ import (
 	"log/slog"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"taskcluster/internal/api"
 	"taskcluster/internal/events"
@@ -58,6 +61,39 @@ func TestRecent(t *testing.T) {
 	}
 	if page := recent(t, log); len(page.Tasks) != 0 || !page.Hidden {
 		t.Errorf("anonymous may see nothing: %+v", page)
+	}
+}
+
+// counting counts how often the log is looked through.
+type counting struct {
+	anybody
+	looks *atomic.Int32
+}
+
+func (c counting) Authenticate(ctx context.Context, r api.AuthRequest) *api.AuthResult {
+	c.looks.Add(1)
+	return c.anybody.Authenticate(ctx, r)
+}
+
+// Many pages cost no more than one.
+func TestRecentForMany(t *testing.T) {
+	log := events.NewLog(storetest.Open(t, store.Options{Migrations: []store.Migrations{events.Migrations}}), events.Options{})
+	looks := new(atomic.Int32)
+	began := time.Now()
+	h := New(Config{Log: log, Auth: counting{anybody{}, looks}, Logger: slog.New(slog.DiscardHandler)})
+	var pages sync.WaitGroup
+	for range 50 {
+		pages.Go(func() {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest("GET", "/recent.json", nil))
+			if w.Code != 200 || !json.Valid(w.Body.Bytes()) {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+		})
+	}
+	pages.Wait()
+	if n, most := looks.Load(), int32(time.Since(began)/recentFor)+1; n > most {
+		t.Errorf("the log was looked through %d times, want %d", n, most)
 	}
 }
 

@@ -24,7 +24,18 @@ async function nameOf(taskId) {
 }
 
 const badge = (state, reason) => element("span", { className: "state " + state, textContent: reason ? `${state}: ${reason}` : state });
-const clock = time => element("time", { dateTime: time, title: time, textContent: new Date(time).toLocaleTimeString() });
+const clock = time => {
+  const at = new Date(time), today = at.toDateString() === new Date().toDateString();
+  return element("time", { dateTime: time, title: time, textContent: today ? at.toLocaleTimeString() : at.toLocaleDateString() });
+};
+const link = href => element("a", { href, textContent: href });
+
+// put shows children in place of what is there, unless it looks the same: who
+// has the keyboard on a link keeps it.
+function put(parent, ...children) {
+  const next = element("div", {}, ...children);
+  if (next.innerHTML !== parent.innerHTML) parent.replaceChildren(...next.childNodes);
+}
 
 // groupBox lists tasks of one group; their names are known by now.
 function groupBox(id, tasks) {
@@ -40,7 +51,8 @@ function groupBox(id, tasks) {
 async function refresh() {
   try {
     const page = await (await fetch("/recent.json")).json();
-    $("about").textContent = `Version ${page.version}, services: ${page.serves.join(", ")}. API at ${location.origin}/api, references at /references/manifest.json, metrics at /metrics.`;
+    put($("about"), `Version ${page.version}, services: ${page.serves.join(", ")}. API at ${location.origin}/api, references at `,
+      link("/references/manifest.json"), ", metrics at ", link("/metrics"), ".");
     $("empty").hidden = page.tasks.length > 0 || page.hidden;
     $("hidden").hidden = !page.hidden;
     const groups = new Map();
@@ -49,7 +61,7 @@ async function refresh() {
       groups.get(t.taskGroupId).push(t);
     }
     await Promise.all(page.tasks.map(t => nameOf(t.taskId)));
-    $("groups").replaceChildren(...[...groups].map(([id, tasks]) => groupBox(id, tasks)));
+    put($("groups"), ...[...groups].map(([id, tasks]) => groupBox(id, tasks)));
     if (moving) await showGroup(moving);
     const now = shown && page.tasks.find(t => t.taskId === shown.taskId);
     if (now && now.state !== shown.state) show(now.taskId);
@@ -73,11 +85,11 @@ async function show(taskId) {
   mine.state = status.state;
   $("task-title").replaceChildren(await nameOf(taskId), " ", badge(status.state, status.state === "exception" && status.runs.length ? status.runs.at(-1).reasonResolved : ""));
   const run = status.runs.at(-1);
-  const facts = { "Task": taskId, "Group": status.taskGroupId, "Task queue": status.taskQueueId, "Priority": status.priority, "Run": run ? `${run.runId} (${run.reasonResolved || run.state})` : "none yet" };
+  const facts = { "Task": taskId, "Group": element("a", { href: "/tasks/groups/" + status.taskGroupId, textContent: status.taskGroupId }), "Task queue": status.taskQueueId, "Priority": status.priority, "Run": run ? `${run.runId} (${run.reasonResolved || run.state})` : "none yet" };
   if (run && run.workerId) facts["Worker"] = `${run.workerGroup}/${run.workerId}`;
   if (run && run.started) facts["Started"] = run.started;
   if (run && run.resolved) facts["Resolved"] = run.resolved;
-  $("facts").replaceChildren(...Object.entries(facts).flatMap(([k, v]) => [element("dt", { textContent: k }), element("dd", { textContent: v })]));
+  $("facts").replaceChildren(...Object.entries(facts).flatMap(([k, v]) => [element("dt", { textContent: k }), element("dd", {}, v)]));
   await Promise.all([artifacts(taskId, run), log(mine, run)]);
 }
 
@@ -89,8 +101,14 @@ async function artifacts(taskId, run) {
   if (!found.length) $("artifacts").append(element("li", { textContent: "none yet" }));
 }
 
+// maxLog is how many characters of a log are shown: a browser stops at some
+// hundred megabytes.
+const maxLog = 4e6;
+
 async function log(mine, run) {
-  const pre = $("log");
+  const pre = $("log"), left = $("log-left");
+  let shownSize = 0;
+  left.textContent = "";
   pre.textContent = run && run.started ? "" : "The log appears when a worker has started the task.";
   if (!run || !run.started) return;
   try {
@@ -102,6 +120,10 @@ async function log(mine, run) {
       if (done || shown !== mine) return;
       const atEnd = pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 8;
       pre.append(value);
+      for (shownSize += value.length; shownSize > maxLog; pre.firstChild.remove()) {
+        shownSize -= pre.firstChild.length;
+        left.textContent = "The beginning is not shown. The whole log is among the artifacts.";
+      }
       if (atEnd) pre.scrollTop = pre.scrollHeight;
     }
   } catch (e) {
@@ -122,7 +144,7 @@ async function showGroup(taskGroupId) {
   if (moving !== taskGroupId) return; // another page by now
   if (tasks.every(t => settled.has(t.status.state))) moving = "";
   for (const t of tasks) names.set(t.status.taskId, t.task.metadata.name);
-  $("one-group").replaceChildren(groupBox(taskGroupId, tasks.map(t => t.status)));
+  put($("one-group"), groupBox(taskGroupId, tasks.map(t => t.status)));
 }
 
 function followLocation() {
