@@ -47,14 +47,18 @@ type PostgresServer struct {
 	// URL is the connection string of an empty database, as libpq and pgx take it.
 	URL string
 
-	bin, dir string
-	port     int
-	attr     *syscall.SysProcAttr
-	server   *exec.Cmd
+	bin, dir, wal string
+	port          int
+	attr          *syscall.SysProcAttr
+	server        *exec.Cmd
 }
 
 // StartPostgres starts an empty server. The caller stops it.
-func StartPostgres() (_ *PostgresServer, err error) {
+func StartPostgres() (*PostgresServer, error) { return StartPostgresIn("", "") }
+
+// StartPostgresIn is StartPostgres with the tables in one directory and the
+// write-ahead log in another; "" stands for that of temporary files.
+func StartPostgresIn(tables, log string) (_ *PostgresServer, err error) {
 	s := &PostgresServer{}
 	if s.bin, err = postgresBin(); err != nil {
 		return nil, err
@@ -63,18 +67,23 @@ func StartPostgres() (_ *PostgresServer, err error) {
 		return nil, err
 	}
 	s.URL = fmt.Sprintf("postgres://test@127.0.0.1:%d/postgres?sslmode=disable", s.port)
-	if s.dir, err = os.MkdirTemp("", "taskcluster-postgres-"); err != nil {
-		return nil, err
-	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Stop())
 		}
 	}()
-	if s.attr, err = asUser("postgres", s.dir); err != nil {
+	if s.dir, err = os.MkdirTemp(tables, "taskcluster-postgres-"); err != nil {
 		return nil, err
 	}
-	initdb := exec.Command(filepath.Join(s.bin, "initdb"), "-D", s.data(), "-U", "test", "-A", "trust", "-E", "UTF8",
+	if s.wal, err = os.MkdirTemp(log, "taskcluster-postgres-wal-"); err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{s.dir, s.wal} {
+		if s.attr, err = asUser("postgres", dir); err != nil {
+			return nil, err
+		}
+	}
+	initdb := exec.Command(filepath.Join(s.bin, "initdb"), "-D", s.data(), "-X", s.wal, "-U", "test", "-A", "trust", "-E", "UTF8",
 		"--locale=C", "--locale-provider=icu", "--icu-locale=en", "--no-sync")
 	initdb.Dir, initdb.SysProcAttr = s.dir, s.attr
 	if out, err := initdb.CombinedOutput(); err != nil {
@@ -113,6 +122,18 @@ func (s *PostgresServer) Log() (string, error) {
 	return string(text), err
 }
 
+// Ended tells whether the server has ended by itself. Start starts it again.
+func (s *PostgresServer) Ended() bool {
+	if s.server == nil {
+		return true
+	}
+	var status syscall.WaitStatus
+	if pid, _ := syscall.Wait4(s.server.Process.Pid, &status, syscall.WNOHANG, nil); pid > 0 {
+		s.server = nil
+	}
+	return s.server == nil
+}
+
 // Kill ends the server and its connections at once, as a crash does; Start
 // then recovers the data from its log.
 func (s *PostgresServer) Kill() error { return s.end(syscall.SIGQUIT) }
@@ -123,7 +144,7 @@ func (s *PostgresServer) Quit() error { return s.end(syscall.SIGINT) }
 
 // Stop ends the server and removes its data.
 func (s *PostgresServer) Stop() error {
-	return errors.Join(s.end(syscall.SIGINT), os.RemoveAll(s.dir))
+	return errors.Join(s.end(syscall.SIGINT), os.RemoveAll(s.dir), os.RemoveAll(s.wal))
 }
 
 // end signals the server and waits for its end. SIGINT is PostgreSQL's fast

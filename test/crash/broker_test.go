@@ -172,13 +172,11 @@ func (m *mirrored) fault(n int) {
 		do(m.broker.Kill())
 		m.busy(50)
 		do(m.broker.Start())
-	case 1: // a message is on its way to the broker, or its confirm back
-		loss := []testenv.Loss{testenv.Before, testenv.After}[rand.IntN(2)]
-		select {
-		case <-m.proxy.CutAt("exchange/taskcluster-queue/v1/", 0, loss):
-		case <-time.After(time.Minute):
-			m.fatal("nothing was published within a minute")
-		}
+	case 1: // shorter than it takes to be noticed
+		m.proxy.Partition(true)
+		time.Sleep(time.Second)
+		m.busy(50)
+		m.proxy.Partition(false)
 	case 2: // perhaps the one that mirrors
 		victim := n / 6 % 2
 		m.kill(victim)
@@ -186,11 +184,13 @@ func (m *mirrored) fault(n int) {
 		m.busy(50)
 		m.start(victim)
 		m.load.SetNodes(m.up()...)
-	case 3: // shorter than it takes to be noticed
-		m.proxy.Partition(true)
-		time.Sleep(time.Second)
-		m.busy(50)
-		m.proxy.Partition(false)
+	case 3: // a message is on its way to the broker, or its confirm back
+		loss := []testenv.Loss{testenv.Before, testenv.After}[rand.IntN(2)]
+		select {
+		case <-m.proxy.CutAt("exchange/taskcluster-queue/v1/", 0, loss):
+		case <-time.After(time.Minute):
+			m.fatal("nothing was published within a minute")
+		}
 	case 4:
 		do(m.broker.Shutdown())
 		m.busy(50)

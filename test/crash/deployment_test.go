@@ -7,8 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
-
+	"strings"
 	"testing"
 	"time"
 
@@ -18,11 +19,13 @@ import (
 )
 
 var (
-	kills        = flag.Int("kills", 12, "how often a process is killed, in each of the tests that do so")
+	kills        = flag.Int("kills", 8, "how often a process is killed, in each of the tests that do so")
 	restarts     = flag.Int("restarts", 4, "how often PostgreSQL is restarted")
-	cuts         = flag.Int("cuts", 9, "how often the connection to PostgreSQL is cut")
-	brokerFaults = flag.Int("broker-faults", 4, "how many faults of RabbitMQ, and of the way to it")
+	cuts         = flag.Int("cuts", 8, "how often the connection to PostgreSQL is cut")
+	brokerFaults = flag.Int("broker-faults", 3, "how many faults of RabbitMQ, and of the way to it")
 	fills        = flag.Int("fills", 2, "how often the disk is filled")
+	jumps        = flag.Int("jumps", 4, "how often the clock is set, forward or back")
+	tally        = flag.String("tally", "", "a file that counts are added to, for scripts/soak")
 	pause        = flag.Duration("pause", 8*time.Second, "how long a process stands still")
 )
 
@@ -44,6 +47,7 @@ type deployment struct {
 	args    []string
 	dirs    []string
 	nodes   []*harness.Server // nil: not there
+	clocks  []*workload.Clock // of the nodes, where a test sets them
 	ledger  *workload.Ledger
 	history *workload.History
 	load    *workload.Load // once they work
@@ -62,25 +66,35 @@ func deploy(t *testing.T, binary string, urls ...string) *deployment {
 // prepare is deploy without a load, and with further arguments of the nodes.
 func prepare(t *testing.T, binary string, urls []string, args ...string) *deployment {
 	t.Helper()
-	var dirs []string
-	for range urls {
-		dirs = append(dirs, t.TempDir())
-	}
-	return prepareIn(t, binary, dirs, urls, args...)
+	d := plan(t, binary, dirs(t, len(urls)), urls, args...)
+	d.startAll()
+	return d
 }
 
-// prepareIn is prepare with given data directories.
-func prepareIn(t *testing.T, binary string, dirs, urls []string, args ...string) *deployment {
+// dirs are data directories.
+func dirs(t *testing.T, n int) (all []string) {
+	for range n {
+		all = append(all, t.TempDir())
+	}
+	return all
+}
+
+// plan is prepare with given data directories, before a node is started.
+func plan(t *testing.T, binary string, dirs, urls []string, args ...string) *deployment {
 	t.Helper()
 	d := &deployment{t: t, binary: binary, dirs: dirs, urls: urls, ledger: workload.NewLedger(), history: workload.NewHistory(), nodes: make([]*harness.Server, len(urls))}
 	d.args = append([]string{"--log-level", "error", "--claim-timeout", claimTimeout.String()}, args...)
-	for i := range urls {
+	return d
+}
+
+func (d *deployment) startAll() {
+	d.t.Helper()
+	for i := range d.urls {
 		if i > 0 {
-			harness.Join(t, d.dirs[0], d.dirs[i])
+			harness.Join(d.t, d.dirs[0], d.dirs[i])
 		}
 		d.start(i)
 	}
-	return d
 }
 
 // work sets clients to work on the nodes.
@@ -99,6 +113,9 @@ func (d *deployment) start(i int) {
 		}
 		args = append(slices.Clip(args), "--postgres-url", "file:"+file)
 	}
+	if d.clocks != nil {
+		d.t.Setenv("CRASH_CLOCK", d.clocks[i].Path())
+	}
 	d.nodes[i] = harness.Start(d.t, d.binary, d.dirs[i], args...)
 }
 
@@ -110,16 +127,26 @@ func (d *deployment) kill(i int) {
 
 // up are the nodes that are there.
 func (d *deployment) up() (nodes []workload.Node) {
-	for _, s := range d.nodes {
+	for i, s := range d.nodes {
 		if s != nil {
-			nodes = append(nodes, node(s))
+			nodes = append(nodes, d.node(i))
 		}
 	}
 	return nodes
 }
 
-func node(s *harness.Server) workload.Node {
-	return workload.Node{RootURL: s.RootURL, Credentials: client.Credentials{ClientID: s.ClientID, AccessToken: s.AccessToken}}
+// node is how clients reach a node that is there.
+func (d *deployment) node(i int) workload.Node {
+	s := d.nodes[i]
+	n := workload.Node{RootURL: s.RootURL, Credentials: credentials(s)}
+	if d.clocks != nil {
+		n.Clock = d.clocks[i]
+	}
+	return n
+}
+
+func credentials(s *harness.Server) client.Credentials {
+	return client.Credentials{ClientID: s.ClientID, AccessToken: s.AccessToken}
 }
 
 // busy waits until so many more calls were acknowledged.
@@ -144,7 +171,7 @@ func (d *deployment) promised() {
 // verify asks a node for all that was acknowledged.
 func (d *deployment) verify(i int) {
 	d.t.Helper()
-	if err := d.ledger.Verify(d.t.Context(), node(d.nodes[i])); err != nil {
+	if err := d.ledger.Verify(d.t.Context(), d.node(i)); err != nil {
 		d.fatal("%v", err)
 	}
 	d.promised()
@@ -152,6 +179,7 @@ func (d *deployment) verify(i int) {
 
 func (d *deployment) report(problems []string) {
 	d.t.Helper()
+	tell(d.t, "broken", len(problems))
 	for _, p := range problems[:min(len(problems), 20)] {
 		d.t.Error(p)
 	}
@@ -194,6 +222,7 @@ func (d *deployment) finish() {
 		}
 	}
 	counts := d.ledger.Counts()
+	tell(d.t, "counts", counts.Acknowledged, counts.Refused, counts.Unavailable+counts.Unknown, counts.Tasks, counts.Claims, d.history.Events, d.history.Repeated)
 	if counts.Claims == 0 || counts.Named == 0 || counts.Resolutions == 0 || counts.Artifacts == 0 || counts.Sealed == 0 || counts.Cancelled == 0 {
 		d.t.Errorf("hardly anything was done: %s", counts)
 	}
@@ -225,7 +254,32 @@ func rounds(t *testing.T, trials int, f func(t *testing.T, trials int)) {
 	began := time.Now()
 	for doneBefore := 0; doneBefore < trials && !t.Failed(); doneBefore += most {
 		n := min(most, trials-doneBefore)
-		t.Run(fmt.Sprintf("%d-%d", doneBefore+1, doneBefore+n), func(t *testing.T) { f(t, n) })
+		t.Run(fmt.Sprintf("%d-%d", doneBefore+1, doneBefore+n), func(t *testing.T) {
+			defer tellTrials(t, n, time.Now())
+			f(t, n)
+		})
 		fmt.Fprintf(os.Stderr, "%s: %d of %d after %v\n", t.Name(), doneBefore+n, trials, time.Since(began).Round(time.Second))
 	}
 }
+
+// tellTrials adds to the tally how many trials there were, and for how long.
+func tellTrials(t *testing.T, n int, began time.Time) {
+	t.Helper()
+	tell(t, "trials", n, int(time.Since(began).Seconds()))
+}
+
+// tell adds numbers to the tally, under the name of the test without its rounds.
+func tell(t *testing.T, what string, numbers ...int) {
+	t.Helper()
+	if *tally == "" {
+		return
+	}
+	f, err := os.OpenFile(*tally, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fmt.Fprintln(f, what, round.ReplaceAllString(t.Name(), ""), strings.Trim(fmt.Sprint(numbers), "[]"))
+}
+
+var round = regexp.MustCompile(`/\d+-\d+$`)

@@ -21,6 +21,7 @@ import (
 	"taskcluster/client"
 	"taskcluster/client/queue"
 	"taskcluster/internal/slugid"
+	"taskcluster/internal/testenv"
 	"taskcluster/test/harness"
 )
 
@@ -31,8 +32,9 @@ import (
 func TestDiskFullUnderLoad(t *testing.T) {
 	binary := harness.Binary(t)
 	rounds(t, *fills, func(t *testing.T, trials int) {
-		disk := smallDisk(t)
-		d := prepareIn(t, binary, []string{disk}, []string{""})
+		disk := smallDisk(t, 64)
+		d := plan(t, binary, []string{disk}, []string{""})
+		d.startAll()
 		d.work()
 		ballast := filepath.Join(disk, "ballast")
 		for trial := range trials {
@@ -60,12 +62,86 @@ func TestDiskFullUnderLoad(t *testing.T) {
 	})
 }
 
-// smallDisk is a directory on a file system of its own, of 64 MB. Only root may
-// mount one.
-func smallDisk(t *testing.T) string {
+// TestPostgresDiskFull is the same for the disk of PostgreSQL: of its tables, so
+// that statements fail, and of its log as well, so that it stops and cannot start
+// again before there is space.
+func TestPostgresDiskFull(t *testing.T) {
+	binary := harness.Binary(t)
+	full := func(t *testing.T, trials int, withLog bool) {
+		disk, log := smallDisk(t, 256), ""
+		if withLog {
+			log = disk
+		}
+		server, err := testenv.StartPostgresIn(disk, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := server.Stop(); err != nil {
+				t.Error(err)
+			}
+		})
+		d := deploy(t, binary, server.URL, server.URL)
+		ballast := filepath.Join(disk, "ballast")
+		ended := 0
+		for range trials {
+			d.busy(100 + rand.IntN(200))
+			d.fill(ballast)
+			d.refusesInForm()
+			if err := os.Remove(ballast); err != nil {
+				d.fatal("%v", err)
+			}
+			if d.revive(server) {
+				ended++
+			}
+			d.recovered()
+		}
+		d.busy(200)
+		d.finish()
+		t.Logf("PostgreSQL ended %d times and was started again", ended)
+	}
+	t.Run("tables", func(t *testing.T) {
+		rounds(t, (*fills+1)/2, func(t *testing.T, trials int) { full(t, trials, false) })
+	})
+	t.Run("tables and log", func(t *testing.T) {
+		rounds(t, *fills/2, func(t *testing.T, trials int) { full(t, trials, true) })
+	})
+}
+
+// revive waits until calls are acknowledged again, and starts the server, as an
+// operator would, if it has ended.
+func (d *deployment) revive(server *testenv.PostgresServer) (ended bool) {
+	d.t.Helper()
+	from := d.ledger.Counts().Acknowledged
+	for deadline := time.Now().Add(2 * time.Minute); d.ledger.Counts().Acknowledged < from+50; time.Sleep(50 * time.Millisecond) {
+		d.promised()
+		if server.Ended() {
+			ended = true
+			if err := server.Start(); err != nil {
+				d.fatal("%v", err)
+			}
+		}
+		if time.Now().After(deadline) {
+			d.fatal("there is space again, and hardly a call is acknowledged")
+		}
+	}
+	return ended
+}
+
+// smallDisk is a directory on a file system of its own, of so many megabytes.
+// Only root may mount one.
+func smallDisk(t *testing.T, megabytes int) string {
 	t.Helper()
-	dir := t.TempDir()
-	err := syscall.Mount("taskcluster-test", dir, "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV, "size=64m,mode=0700")
+	dir, err := os.MkdirTemp("", "taskcluster-disk-") // a folder of t.TempDir's is closed to PostgreSQL's user
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.Remove(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	err = syscall.Mount("taskcluster-test", dir, "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV, fmt.Sprintf("size=%dm,mode=0755", megabytes))
 	if errors.Is(err, syscall.EPERM) {
 		fmt.Fprintf(os.Stderr, "NOTE: %s DID NOT RUN: it needs a disk that is really full, and only root may mount a small one.\n", t.Name())
 		t.Skip("only root may mount a small disk")
@@ -92,7 +168,7 @@ func (d *deployment) fill(ballast string) {
 	defer f.Close()
 	block := make([]byte, 4096)
 	from := d.ledger.Counts().Unavailable
-	for deadline := time.Now().Add(time.Minute); d.ledger.Counts().Unavailable < from+30; time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); d.ledger.Counts().Unavailable < from+30; time.Sleep(2 * time.Millisecond) {
 		for err = nil; err == nil; {
 			_, err = f.Write(block)
 		}
@@ -127,8 +203,8 @@ func (d *deployment) refusesInForm() {
 func (d *deployment) create() (status int, answer []byte) {
 	d.t.Helper()
 	seen := &recorder{}
-	n := node(d.nodes[0])
-	q, err := queue.New(client.Config{RootURL: n.RootURL, Credentials: n.Credentials, Retries: -1, Transport: seen})
+	n := d.node(0)
+	q, err := queue.New(client.Config{RootURL: n.RootURL, Credentials: n.Credentials, Retries: -1, Transport: seen, Timeout: 2 * time.Minute})
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -169,8 +245,10 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 // load refuses to start and disturbs nothing; it may start when the first was
 // killed.
 func TestSecondProcess(t *testing.T) {
+	const trials = 3
 	d := deploy(t, harness.Binary(t), "")
-	for range 3 {
+	defer tellTrials(t, trials, time.Now())
+	for range trials {
 		d.busy(100)
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		out, err := exec.CommandContext(ctx, d.binary, "serve", "--data-dir", d.dirs[0], "--listen", "127.0.0.1:0").CombinedOutput()

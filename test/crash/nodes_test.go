@@ -58,6 +58,7 @@ func TestParkedClaim(t *testing.T) {
 	d := deploy(t, binary, url, url)
 	d.load.Stop()
 	longest := time.Duration(0)
+	defer tellTrials(t, *kills, time.Now())
 	for trial := range *kills {
 		name := fmt.Sprintf("crash/parked-%d", trial)
 		claimed := make(chan time.Time, 1)
@@ -115,11 +116,12 @@ func TestStandsStill(t *testing.T) {
 	binary := harness.Binary(t)
 	url := testenv.Postgres(t)
 	d := deploy(t, binary, url, url)
+	defer tellTrials(t, 2, time.Now())
 	for i := range 2 {
 		d.busy(200)
 		d.nodes[i].Signal(syscall.SIGSTOP)
 		began := time.Now()
-		d.load.SetNodes(node(d.nodes[1-i]))
+		d.load.SetNodes(d.node(1 - i))
 		d.busy(50)
 		t.Logf("50 calls took %v beside a node that stands still", time.Since(began).Round(time.Millisecond))
 		time.Sleep(*pause - time.Since(began))

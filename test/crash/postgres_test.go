@@ -108,8 +108,8 @@ func oneAndTwo(t *testing.T, trials int, f func(t *testing.T, nodes, trials int)
 // acknowledged.
 func (d *deployment) recovered() {
 	d.t.Helper()
-	for i, s := range d.nodes {
-		d.load.SetNodes(node(s))
+	for i := range d.nodes {
+		d.load.SetNodes(d.node(i))
 		d.busy(50)
 		d.verify(i)
 	}

@@ -27,7 +27,7 @@ func TestRevokedAtADeafNode(t *testing.T) {
 	through := *behind
 	through.Host = proxy.Addr
 	d := prepare(t, harness.Binary(t), []string{behind.String(), through.String()})
-	root, deaf := d.auth(0, node(d.nodes[0]).Credentials), 1
+	root, deaf := d.auth(0, credentials(d.nodes[0])), 1
 	create := func(name string) client.Credentials {
 		t.Helper()
 		_, err := root.CreateRole(t.Context(), name, &auth.CreateRoleRequest{Description: "d", Scopes: []string{"granted:" + name}})

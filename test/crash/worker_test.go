@@ -80,7 +80,7 @@ func wait(t *testing.T, s *harness.Server, done func() bool) {
 
 func connect(t *testing.T, s *harness.Server) *queue.Client {
 	t.Helper()
-	q, err := queue.New(client.Config{RootURL: s.RootURL, Credentials: node(s).Credentials, Retries: -1})
+	q, err := queue.New(client.Config{RootURL: s.RootURL, Credentials: credentials(s), Retries: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -49,12 +50,12 @@ func Shared(t testing.TB) (dir string, ok bool) {
 	return dir, true
 }
 
-// Binary builds the program (the build cache makes repetitions cheap) and
-// returns its path.
-func Binary(t testing.TB) string {
+// Binary builds the program (the build cache makes repetitions cheap), with
+// further flags of go build if there are any, and returns its path.
+func Binary(t testing.TB, flags ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "taskcluster")
-	cmd := exec.Command("go", "build", "-o", path, "./cmd/taskcluster")
+	cmd := exec.Command("go", slices.Concat([]string{"build", "-o", path}, flags, []string{"./cmd/taskcluster"})...)
 	cmd.Dir = Root(t)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {

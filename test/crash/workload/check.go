@@ -117,7 +117,7 @@ func (l *Ledger) Settle(ctx context.Context, at Node) error {
 // waits tells whether something must still happen to a task: it is not
 // resolved, and neither an open dependency nor a deadline far away is the reason.
 func (l *Ledger) waits(id string, st *queue.TaskStatus, found map[string]*queue.TaskStatus) bool {
-	if st.State != "unscheduled" || time.Until(st.Deadline.Time) < time.Minute {
+	if st.State != "unscheduled" || st.Deadline.Sub(l.clocks.now()) < time.Minute {
 		return !resolved(st.State)
 	}
 	for _, d := range l.tasks[id].dependencies {
@@ -136,8 +136,9 @@ func (l *Load) finish(worker string) {
 			return
 		}
 		name := fmt.Sprintf("%s-%d", worker, round)
+		since := l.ledger.clocks.moment()
 		got, err := n.queue(n.Credentials).ClaimWork(l.ctx, TaskQueue, &queue.ClaimWorkRequest{WorkerGroup: "crash", WorkerID: name, Tasks: 32})
-		if l.outcomeOf("claimWork", err) != done {
+		if l.outcomeOf("claimWork", since, err) != done {
 			l.pause()
 			continue
 		}

@@ -43,7 +43,7 @@ func (l *Load) entity(what, key, value string, may []int, f func(ctx context.Con
 
 func (l *Load) client(id string) {
 	key := "client/" + id
-	in := &auth.CreateClientRequest{Description: "first", Expires: client.At(time.Now().Add(time.Hour)), Scopes: []string{"crash:scope"}}
+	in := &auth.CreateClientRequest{Description: "first", Expires: client.At(l.ledger.clocks.now().Add(24 * time.Hour)), Scopes: []string{"crash:scope"}}
 	var token string
 	if l.entity("createClient", key, in.Description, nil, func(ctx context.Context, n *node, _ bool) error {
 		got, err := n.auth(n.Credentials).CreateClient(ctx, id, in)
@@ -84,8 +84,9 @@ func (l *Load) revoked(id string, credentials client.Credentials) {
 			return
 		}
 		since := time.Since(began) // when it is asked
+		moment := l.ledger.clocks.moment()
 		_, err := n.auth(credentials).CurrentScopes(l.ctx)
-		o := l.outcomeOf("currentScopes of a deleted client", err, 401)
+		o := l.outcomeOf("currentScopes of a deleted client", moment, err, 401)
 		if o == done {
 			l.ledger.with(func() {
 				l.ledger.counts.Staleness = max(l.ledger.counts.Staleness, since)

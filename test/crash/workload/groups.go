@@ -41,9 +41,10 @@ func (l *Load) groups() {
 		if rand.IntN(3) == 0 {
 			continue // it is left to the workers
 		}
+		since := l.ledger.clocks.moment()
 		if l.call("cancelTaskGroup", nil, l.cancelGroup(group, ids)) == done {
 			l.ledger.with(func() { g.cancelled = true; l.ledger.counts.Cancelled++ })
-			l.ended(group, ids)
+			l.ended(since, group, ids)
 		}
 	}
 }
@@ -67,10 +68,11 @@ func (l *Load) seal(group string, ids []string) (g *sealedGroup) {
 
 // intrude tries to add a task to a group that is sealed.
 func (l *Load) intrude(group string) {
-	id, def := slugid.New().String(), definition(group, nil)
-	def.Deadline = client.At(time.Now().Add(time.Hour))
+	since := l.ledger.clocks.moment()
+	id, def := slugid.New().String(), l.ledger.definition(group, nil)
+	def.Deadline = client.At(def.Created.Add(time.Hour))
 	l.ledger.define(id, nil, *def.Retries, def.Priority)
-	if l.call("createTask in a sealed group", []int{409}, func(ctx context.Context, n *node, _ bool) error {
+	if l.callSince(since, "createTask in a sealed group", []int{409}, func(ctx context.Context, n *node, _ bool) error {
 		l.ledger.sending(id)
 		_, err := n.queue(n.Credentials).CreateTask(ctx, id, def)
 		return err
@@ -102,8 +104,10 @@ func (l *Load) cancelGroup(group string, ids []string) func(context.Context, *no
 	}
 }
 
-// ended sees that no task of a group that was canceled is left.
-func (l *Load) ended(group string, ids []string) {
+// ended sees that no task of a group that was canceled is left, but what was past
+// its deadline, by the clock of some node since the moment before: that is not
+// canceled, and resolved in a moment.
+func (l *Load) ended(since int, group string, ids []string) {
 	l.call("statuses", nil, func(ctx context.Context, n *node, _ bool) error {
 		found, err := n.statuses(ctx, ids)
 		if err != nil {
@@ -114,7 +118,7 @@ func (l *Load) ended(group string, ids []string) {
 				switch st := found[id]; {
 				case st == nil:
 					l.ledger.broken("task %s was acknowledged and is gone", id)
-				case !resolved(st.State):
+				case !resolved(st.State) && l.ledger.clocks.steady(since) && st.Deadline.After(l.ledger.clocks.now()):
 					l.ledger.broken("group %s was canceled, and its task %s is %s", group, id, st.State)
 				default:
 					l.ledger.acknowledge(st)

@@ -26,6 +26,8 @@ const TaskQueue = "crash/test"
 // Ledger is what was sent and what was acknowledged. Its methods are safe for
 // concurrent use.
 type Ledger struct {
+	clocks clocks // of the nodes
+
 	mu        sync.Mutex
 	tasks     map[string]*task
 	order     []string // ids of tasks, as they were sent
@@ -103,9 +105,10 @@ type entity struct {
 	changes int // acknowledged
 }
 
-// NewLedger returns an empty one.
-func NewLedger() *Ledger {
-	return &Ledger{tasks: map[string]*task{}, claims: map[runKey]string{}, artifacts: map[artifactKey]bool{}, auth: map[string]*entity{}, sealed: map[string]*sealedGroup{}}
+// NewLedger returns an empty one, about nodes that have such clocks; without
+// any they go by the machine's.
+func NewLedger(clocks ...*Clock) *Ledger {
+	return &Ledger{clocks: clocks, tasks: map[string]*task{}, claims: map[runKey]string{}, artifacts: map[artifactKey]bool{}, auth: map[string]*entity{}, sealed: map[string]*sealedGroup{}}
 }
 
 // Problems are the broken promises that were met so far.

@@ -16,6 +16,7 @@ import (
 type Node struct {
 	RootURL     string
 	Credentials client.Credentials // of somebody who may do anything
+	Clock       *Clock
 }
 
 // Load is clients at work.
@@ -37,7 +38,7 @@ type node struct {
 
 func (n *node) config(c client.Credentials) client.Config {
 	// Retries are ours, so that each call that is sent is known of.
-	return client.Config{RootURL: n.RootURL, Credentials: c, Transport: n.transport, Retries: -1}
+	return client.Config{RootURL: n.RootURL, Credentials: c, Transport: n.transport, Retries: -1, Now: n.Clock.Now}
 }
 
 func (n *node) queue(c client.Credentials) *queue.Client {
@@ -128,9 +129,12 @@ const (
 )
 
 // outcomeOf judges a call's error, and counts it. may are the statuses by which
-// the call may be refused; another one is a broken promise.
-func (l *Load) outcomeOf(what string, err error, may ...int) outcome {
+// the call may be refused; another one is a broken promise. When a clock was set
+// since the moment at which the call's times were told, its signature or they may
+// be of another hour, and it may be tried again.
+func (l *Load) outcomeOf(what string, since int, err error, may ...int) outcome {
 	status := client.StatusCode(err)
+	astray := (status == 400 || status == 401) && !l.ledger.clocks.steady(since)
 	var o outcome
 	l.ledger.with(func() {
 		switch {
@@ -142,6 +146,9 @@ func (l *Load) outcomeOf(what string, err error, may ...int) outcome {
 		case status >= 500:
 			o = unknown
 			l.ledger.counts.Unavailable++
+		case astray:
+			o = unknown
+			l.ledger.counts.Refused++
 		default:
 			o = refused
 			l.ledger.counts.Refused++
@@ -160,6 +167,11 @@ func (l *Load) outcomeOf(what string, err error, may ...int) outcome {
 // patience, which differs from call to call. again tells whether an earlier try
 // may have happened.
 func (l *Load) call(what string, may []int, f func(ctx context.Context, n *node, again bool) error) outcome {
+	return l.callSince(l.ledger.clocks.moment(), what, may, f)
+}
+
+// callSince is call with times that were told at an earlier moment.
+func (l *Load) callSince(since int, what string, may []int, f func(ctx context.Context, n *node, again bool) error) outcome {
 	o := refused // nothing was sent
 	tries := 1 + rand.IntN(60)
 	for i := range tries {
@@ -172,7 +184,7 @@ func (l *Load) call(what string, may []int, f func(ctx context.Context, n *node,
 		ctx, cancel := context.WithTimeout(l.ctx, 30*time.Second)
 		err := f(ctx, n, i > 0)
 		cancel()
-		if o = l.outcomeOf(what, err, may...); o != unknown {
+		if o = l.outcomeOf(what, since, err, may...); o != unknown {
 			return o
 		}
 		l.pause()

@@ -17,8 +17,8 @@ import (
 var priorities = []string{"lowest", "very-low", "low", "medium", "high", "very-high", "highest"}
 
 // definition makes a task. Some have a deadline that comes soon.
-func definition(group string, dependencies []string) *queue.CreateTaskRequest {
-	now := time.Now()
+func (l *Ledger) definition(group string, dependencies []string) *queue.CreateTaskRequest {
+	now := l.clocks.now()
 	deadline, retries := now.Add(time.Hour), rand.IntN(4)
 	if rand.IntN(20) == 0 {
 		deadline = now.Add(time.Duration(2+rand.IntN(4)) * time.Second)
@@ -48,11 +48,12 @@ func (l *Load) create() {
 		if recent := l.ledger.floored(50); len(recent) > 0 && rand.IntN(4) == 0 {
 			dependencies = []string{recent[rand.IntN(len(recent))]}
 		}
-		def := definition("", dependencies)
+		since := l.ledger.clocks.moment()
+		def := l.ledger.definition("", dependencies)
 		l.ledger.define(id, dependencies, *def.Retries, def.Priority)
 		// A dependency that was acknowledged is there, and lives longer than
 		// this task; past the deadline a repetition is refused.
-		l.call("createTask", late(def), func(ctx context.Context, n *node, _ bool) error {
+		l.callSince(since, "createTask", late(def), func(ctx context.Context, n *node, _ bool) error {
 			l.ledger.sending(id)
 			got, err := n.queue(n.Credentials).CreateTask(ctx, id, def)
 			if err == nil {
@@ -66,7 +67,7 @@ func (l *Load) create() {
 // late is how a creation may be refused: a deadline that has passed is
 // malformed.
 func late(def *queue.CreateTaskRequest) []int {
-	if time.Until(def.Deadline.Time) < time.Minute {
+	if def.Deadline.Sub(def.Created.Time) < time.Minute {
 		return []int{400}
 	}
 	return nil
@@ -79,7 +80,7 @@ func (l *Load) createMany(own bool) (group string, created []string) {
 	group = slugid.New().String()
 	in := &queue.CreateTasksRequest{}
 	var ids []string
-	soon := false
+	soon, since := false, l.ledger.clocks.moment()
 	for i := range 8 {
 		id := slugid.New().String()
 		var dependencies []string
@@ -90,7 +91,7 @@ func (l *Load) createMany(own bool) (group string, created []string) {
 		default:
 			dependencies = ids[:1]
 		}
-		def := definition(group, dependencies)
+		def := l.ledger.definition(group, dependencies)
 		soon = soon || late(def) != nil
 		text, err := json.Marshal(def)
 		if err != nil {
@@ -103,7 +104,7 @@ func (l *Load) createMany(own bool) (group string, created []string) {
 			l.ledger.with(func() { l.ledger.tasks[id].group = group })
 		}
 	}
-	l.call("createTasks", nil, func(ctx context.Context, n *node, _ bool) error {
+	l.callSince(since, "createTasks", nil, func(ctx context.Context, n *node, _ bool) error {
 		for _, id := range ids {
 			l.ledger.sending(id)
 		}
@@ -117,7 +118,7 @@ func (l *Load) createMany(own bool) (group string, created []string) {
 					l.ledger.counts.Tasks++
 					l.ledger.acknowledge(e.Status)
 					created = append(created, e.TaskID)
-				} else if !soon {
+				} else if !soon && l.ledger.clocks.steady(since) {
 					l.ledger.broken("createTasks refused %s: %+v", e.TaskID, e.Error)
 				}
 			}
@@ -131,7 +132,7 @@ func (l *Load) createMany(own bool) (group string, created []string) {
 func (l *Ledger) floored(n int) (ids []string) {
 	l.with(func() {
 		for i := len(l.order) - 1; i >= 0 && len(ids) < n && i >= len(l.order)-4*n; i-- {
-			if t := l.tasks[l.order[i]]; t.floor != nil && t.group == "" && time.Until(t.floor.Deadline.Time) > time.Minute {
+			if t := l.tasks[l.order[i]]; t.floor != nil && t.group == "" && t.floor.Deadline.Sub(l.clocks.now()) > time.Minute {
 				ids = append(ids, l.order[i])
 			}
 		}
@@ -149,8 +150,9 @@ func (l *Load) work(name string, i int) {
 		// Each claim has a worker's name of its own, so that an answer that was
 		// lost is not mistaken for the next one.
 		worker := fmt.Sprintf("%s-%d-%d", name, i, round)
+		since := l.ledger.clocks.moment()
 		got, err := n.queue(n.Credentials).ClaimWork(l.ctx, TaskQueue, &queue.ClaimWorkRequest{WorkerGroup: "crash", WorkerID: worker, Tasks: 1 + rand.IntN(4)})
-		if l.outcomeOf("claimWork", err) != done {
+		if l.outcomeOf("claimWork", since, err) != done {
 			l.pause()
 			continue
 		}
