@@ -57,7 +57,8 @@ type PostgresServer struct {
 func StartPostgres() (*PostgresServer, error) { return StartPostgresIn("", "") }
 
 // StartPostgresIn is StartPostgres with the tables in one directory and the
-// write-ahead log in another; "" stands for that of temporary files.
+// write-ahead log, in small files, in another; "" stands for that of temporary
+// files.
 func StartPostgresIn(tables, log string) (_ *PostgresServer, err error) {
 	s := &PostgresServer{}
 	if s.bin, err = postgresBin(); err != nil {
@@ -83,7 +84,7 @@ func StartPostgresIn(tables, log string) (_ *PostgresServer, err error) {
 			return nil, err
 		}
 	}
-	initdb := exec.Command(filepath.Join(s.bin, "initdb"), "-D", s.data(), "-X", s.wal, "-U", "test", "-A", "trust", "-E", "UTF8",
+	initdb := exec.Command(filepath.Join(s.bin, "initdb"), "-D", s.data(), "-X", s.wal, "--wal-segsize=1", "-U", "test", "-A", "trust", "-E", "UTF8",
 		"--locale=C", "--locale-provider=icu", "--icu-locale=en", "--no-sync")
 	initdb.Dir, initdb.SysProcAttr = s.dir, s.attr
 	if out, err := initdb.CombinedOutput(); err != nil {
