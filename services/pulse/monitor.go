@@ -215,6 +215,9 @@ func (s *Service) deleteOrphan(ctx context.Context, on *seen, kind, name, prefix
 func (s *Service) compareUsers(ctx context.Context, on *seen) error {
 	there := map[string]bool{}
 	for _, u := range on.users.Items {
+		if on.failed.enough() {
+			return nil
+		}
 		there[u.Name] = true
 		namespace, ok := s.namespaceOf(u.Name)
 		if !ok || !u.Tags.Has(tag) {
@@ -239,9 +242,6 @@ func (s *Service) compareUsers(ctx context.Context, on *seen) error {
 			s.end(on, "user", u.Name, "its namespace is gone", func() error { return s.broker.Management.DeleteUser(ctx, u.Name) })
 		case err != nil && !errors.Is(err, management.ErrNotFound):
 			on.failed.add(err)
-		}
-		if on.failed.enough() {
-			return nil
 		}
 	}
 	if on.users.Cut {
