@@ -113,7 +113,7 @@ func TestArtifactsThatAreNotThere(t *testing.T) {
 
 func TestArtifactThatCannotBeRead(t *testing.T) {
 	if os.Geteuid() == 0 {
-		t.Skip("root may read everything, so this is tested only as another user")
+		t.Skip("NOTE: root may read everything, so this is tested only as another user")
 	}
 	q := newQueue(t, clock.Real{})
 	start(t, q)

@@ -387,7 +387,7 @@ func TestReportOfResolvedRun(t *testing.T) {
 // its successor claims work, for the task may be what it claims.
 func TestOrphansAreEnded(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("elsewhere than on Linux, orphans are not known by a mark")
+		t.Skip("NOTE: elsewhere than on Linux, orphans are not known by a mark")
 	}
 	dir := filepath.Join(t.TempDir(), "tasks")
 	old := filepath.Join(dir, "task_old_0_1")

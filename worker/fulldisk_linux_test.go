@@ -14,7 +14,7 @@ import (
 func TestDiskFull(t *testing.T) {
 	disk := t.TempDir()
 	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=1m"); err != nil {
-		t.Skipf("a small disk cannot be mounted here (this takes root): %v", err)
+		t.Skipf("NOTE: a small disk cannot be mounted here (this takes root): %v", err)
 	}
 	q := newQueue(t, clock.Real{})
 	t.Cleanup(func() {

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"taskcluster/internal/testenv"
 )
 
 var update = flag.Bool("update", false, "write testdata/golden anew")
@@ -71,10 +73,7 @@ func compile(t *testing.T, packages map[string]map[string][]byte) {
 
 // TestAllPublishedServices generates clients of every published service.
 func TestAllPublishedServices(t *testing.T) {
-	shared := filepath.Join("..", "..", "..", "shared", "reference")
-	if _, err := os.Stat(shared); err != nil {
-		t.Skipf("shared/ data missing: %v; TestGolden covers the same constructs", err)
-	}
+	shared := testenv.Shared(t, "reference")
 	packages := map[string]map[string][]byte{}
 	for _, service := range []string{"auth", "github", "hooks", "index", "notify", "object", "purge-cache", "queue", "secrets", "web-server", "worker-manager"} {
 		files, err := generate(readDir(shared), service)

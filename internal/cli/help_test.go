@@ -89,7 +89,7 @@ func TestHelp(t *testing.T) {
 func TestBashCompletion(t *testing.T) {
 	bash, err := exec.LookPath("bash")
 	if err != nil {
-		t.Skip("bash is missing: its completion is not tried")
+		t.Skip("NOTE: bash is missing: its completion was not tried")
 	}
 	f := newFakeQueue(t)
 	script := f.command("", "completion", "bash").stdout

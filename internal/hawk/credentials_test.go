@@ -7,10 +7,11 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"taskcluster/internal/testenv"
 )
 
 var root = Credentials{ClientID: "root", AccessToken: testKey}
@@ -191,9 +192,9 @@ func TestTemporarySeedsDiffer(t *testing.T) {
 
 // TestVectors reads the data that lies beside the project.
 func TestVectors(t *testing.T) {
-	text, ok := sharedFile(t, "vectors/temporary-credentials.json")
-	if !ok {
-		return
+	text, err := os.ReadFile(testenv.Shared(t, "vectors/temporary-credentials.json"))
+	if err != nil {
+		t.Fatal(err)
 	}
 	type creds struct {
 		ClientID, AccessToken, Certificate string
@@ -231,29 +232,6 @@ func TestVectors(t *testing.T) {
 			t.Errorf("%s: %v", v.Description, err)
 		}
 	}
-}
-
-// sharedFile returns a file of the shared data, which may be missing.
-func sharedFile(t *testing.T, name string) ([]byte, bool) {
-	t.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			break
-		}
-		if dir == filepath.Dir(dir) {
-			t.Fatal("no go.mod above the test")
-		}
-		dir = filepath.Dir(dir)
-	}
-	text, err := os.ReadFile(filepath.Join(filepath.Dir(dir), "shared", filepath.FromSlash(name)))
-	if err != nil {
-		t.Skipf("shared/ data missing: %s; the package's own cases cover the same facts", name)
-	}
-	return text, true
 }
 
 func TestSecretsStayOut(t *testing.T) {

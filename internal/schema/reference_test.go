@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"taskcluster/internal/schema"
+	"taskcluster/internal/testenv"
 	auth "taskcluster/services/auth/schemas"
 	object "taskcluster/services/object/schemas"
 	purgecache "taskcluster/services/purgecache/schemas"
@@ -28,16 +29,6 @@ func load(t testing.TB) *schema.Set {
 	return set
 }
 
-// shared returns a folder of the data that stands beside the repository.
-func shared(t *testing.T, name string) string {
-	t.Helper()
-	dir := filepath.Join("..", "..", "..", "shared", name)
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("shared/ data missing: %v", err)
-	}
-	return dir
-}
-
 // additions are schemas of methods that the published reference does not have.
 var additions = []string{
 	"queue/v1/create-tasks-request.json", "queue/v1/create-tasks-response.json", "queue/v1/why-pending-response.json",
@@ -46,7 +37,7 @@ var additions = []string{
 
 // Every schema is the published one, prose aside.
 func TestPublishedSchemas(t *testing.T) {
-	dir := shared(t, "reference/schemas")
+	dir := testenv.Shared(t, "reference/schemas")
 	set := load(t)
 	seen := 0
 	for _, service := range []string{"common", "queue", "auth", "object", "purge-cache"} {

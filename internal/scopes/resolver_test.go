@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"taskcluster/internal/testenv"
 )
 
 func mustCompile(t testing.TB, roles []Role) *Resolver {
@@ -364,7 +366,7 @@ type realRole struct {
 
 func realRoles(t testing.TB) ([]Role, []realRole) {
 	t.Helper()
-	text, err := os.ReadFile(shared(t, "vectors", "roles.json"))
+	text, err := os.ReadFile(testenv.Shared(t, "vectors/roles.json"))
 	if err != nil {
 		t.Fatal(err)
 	}

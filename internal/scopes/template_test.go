@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"taskcluster/internal/testenv"
 )
 
 func TestTemplate(t *testing.T) {
@@ -175,34 +177,10 @@ func TestParseTemplateRefuses(t *testing.T) {
 	}
 }
 
-// shared finds a file of the specification's data next to the repository. It
-// skips the test if there is none.
-func shared(t testing.TB, elem ...string) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			break
-		}
-		if dir == filepath.Dir(dir) {
-			t.Fatal("go.mod not found")
-		}
-		dir = filepath.Dir(dir)
-	}
-	path := filepath.Join(append([]string{dir, "..", "shared"}, elem...)...)
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("shared/ data missing: %s", filepath.Join(elem...))
-	}
-	return path
-}
-
 // TestPublishedTemplates reads every template of the published references and
 // writes it back.
 func TestPublishedTemplates(t *testing.T) {
-	files, err := filepath.Glob(filepath.Join(shared(t, "reference", "references"), "*", "*", "api.json"))
+	files, err := filepath.Glob(filepath.Join(testenv.Shared(t, "reference/references"), "*", "*", "api.json"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no references: %v", err)
 	}

@@ -3,12 +3,12 @@ package auth
 import (
 	"encoding/json"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"taskcluster/internal/api"
+	"taskcluster/internal/testenv"
 )
 
 // published is what a reference says of a method.
@@ -126,9 +126,9 @@ func normalJSON(t *testing.T, text []byte) string {
 // sharedFile reads a file of the data that stands beside the repository.
 func sharedFile(t *testing.T, name string) []byte {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", "..", "shared", name))
+	text, err := os.ReadFile(testenv.Shared(t, name))
 	if err != nil {
-		t.Skipf("shared/ data missing: %v; the other tests use every route", err)
+		t.Fatal(err)
 	}
 	return text
 }

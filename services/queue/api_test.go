@@ -3,33 +3,21 @@ package queue
 import (
 	"encoding/json"
 	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"taskcluster/internal/api"
+	"taskcluster/internal/testenv"
 )
 
-// shared finds a file of the reference data beside the repository.
-func shared(t *testing.T, path string) []byte {
+// shared reads a file of the reference data beside the repository.
+func shared(t *testing.T, name string) []byte {
 	t.Helper()
-	dir, err := os.Getwd()
+	text, err := os.ReadFile(testenv.Shared(t, name))
 	if err != nil {
 		t.Fatal(err)
-	}
-	for ; ; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			break
-		}
-		if dir == filepath.Dir(dir) {
-			t.Fatal("the repository has no go.mod")
-		}
-	}
-	text, err := os.ReadFile(filepath.Join(dir, "..", "shared", path))
-	if err != nil {
-		t.Skipf("shared/ data missing: %v", err)
 	}
 	return text
 }

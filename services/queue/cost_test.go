@@ -255,7 +255,7 @@ func TestStatementsPerOperation(t *testing.T) {
 
 func TestAllocations(t *testing.T) {
 	if raceEnabled {
-		t.Skip("the race detector allocates, too")
+		t.Skip("NOTE: the race detector allocates, too")
 	}
 	d := deploy(t)
 	body := d.body(with{"tags": with{"a": "b"}})

@@ -18,7 +18,7 @@ import (
 func nodes(t *testing.T, n int) []*deployment {
 	t.Helper()
 	if storetest.Dialect() == store.SQLite {
-		t.Skip("one process at a time has a SQLite database")
+		t.Skip("NOTE: one process at a time has a SQLite database")
 	}
 	list := []*deployment{deploy(t)}
 	for len(list) < n {

@@ -132,13 +132,10 @@ func install(t *testing.T) {
 // TestReferences compares what the server publishes with the published
 // references, for the services that this version has.
 func TestReferences(t *testing.T) {
-	shared, ok := harness.Shared(t)
-	if !ok {
-		return
-	}
+	check := testenv.Shared(t, "check/references")
 	server := harness.Start(t, harness.Binary(t), t.TempDir())
 	defer server.Stop()
-	out, _ := exec.Command(filepath.Join(shared, "check", "references"), server.RootURL, "--services=auth,queue,object,purge-cache,common").CombinedOutput()
+	out, _ := exec.Command(check, server.RootURL, "--services=auth,queue,object,purge-cache,common").CombinedOutput()
 	if !strings.Contains(string(out), "reference items match") {
 		t.Fatalf("the comparison did not run: %s", out)
 	}

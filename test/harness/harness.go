@@ -38,18 +38,6 @@ func Root(t testing.TB) string {
 	}
 }
 
-// Shared is the folder of reference data beside the checkout; ok is false, and
-// said loudly, where it is missing.
-func Shared(t testing.TB) (dir string, ok bool) {
-	t.Helper()
-	dir = filepath.Join(Root(t), "..", "shared")
-	if _, err := os.Stat(dir); err != nil {
-		t.Log("NOTE: ../shared is missing: this comparison did not run")
-		return "", false
-	}
-	return dir, true
-}
-
 // Binary builds the program (the build cache makes repetitions cheap), with
 // further flags of go build if there are any, and returns its path.
 func Binary(t testing.TB, flags ...string) string {
