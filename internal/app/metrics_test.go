@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"taskcluster/internal/events"
 )
 
 // TestMetricsPage holds docs/metrics.md to what there is: each metric, its type
@@ -48,6 +50,9 @@ func TestMetricsPage(t *testing.T) {
 func TestMetricsValues(t *testing.T) {
 	a := started(t, settings(t, t.TempDir(), nil))
 	q := queueAs(t, a)
+	if _, err := a.events.Register(t.Context(), "late"); err != nil {
+		t.Fatal(err)
+	}
 	claimed(t, q)
 	id := claimed(t, q)
 	if _, err := q.ReportException(t.Context(), id, "0", exceptionRequest("malformed-payload")); err != nil {
@@ -56,6 +61,15 @@ func TestMetricsValues(t *testing.T) {
 	done := claimed(t, q)
 	if _, err := q.ReportCompleted(t.Context(), done, "0"); err != nil {
 		t.Fatal(err)
+	}
+	// One consumer comes too late for a log that keeps events for a moment.
+	short := events.NewLog(a.store, events.Options{Retention: time.Nanosecond, HardCap: time.Nanosecond})
+	for deadline := time.Now().Add(time.Minute); ; { // until the clock has moved on
+		if n, err := short.Trim(t.Context()); err != nil || time.Now().After(deadline) {
+			t.Fatal(n, err)
+		} else if n > 0 {
+			break
+		}
 	}
 	text := scrape(t, a)
 	for _, want := range []string{
@@ -75,7 +89,7 @@ func TestMetricsValues(t *testing.T) {
 			t.Errorf("missing: %s", want)
 		}
 	}
-	for _, grown := range []string{"taskcluster_store_commit_seconds_count", "taskcluster_store_commit_operations_sum", "taskcluster_store_reads_total", "taskcluster_events_head"} {
+	for _, grown := range []string{"taskcluster_store_commit_seconds_count", "taskcluster_store_commit_operations_sum", "taskcluster_store_reads_total", "taskcluster_events_head", `taskcluster_events_lost_total{consumer="late"}`} {
 		if m := regexp.MustCompile(`(?m)^` + grown + ` (\S+)$`).FindStringSubmatch(text); m == nil || m[1] == "0" {
 			t.Errorf("%s: %v", grown, m)
 		}
