@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -115,10 +116,7 @@ func newMachine(t *testing.T) *machine {
 		t.Fatal(err)
 	}
 	m := &machine{t: t, dir: dir}
-	t.Cleanup(func() {
-		exec.Command(filepath.Join(dir, "bin", "systemctl"), "stop-all").Run()
-		os.RemoveAll(dir)
-	})
+	guard(t, dir)
 	postgres, err := testenv.StartPostgres()
 	if err != nil {
 		t.Fatal(err)
@@ -172,6 +170,28 @@ func newMachine(t *testing.T) *machine {
 		"PGHOST=127.0.0.1", "PGPORT=" + databasePort, "PGUSER=test", "PGDATABASE=postgres",
 	}
 	return m
+}
+
+// guard stops what the machine in dir has started, and removes it, at the end of
+// the test, and also when the test's process is ended before.
+func guard(t *testing.T, dir string) {
+	t.Helper()
+	cmd := exec.Command("testdata/bin/systemctl", "guard")
+	cmd.Env = append(os.Environ(), "MACHINE="+dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // what ends the test does not end it
+	end, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		end.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("what the test started may still run: %v", err)
+		}
+	})
 }
 
 const nginxMain = `worker_processes 1;
