@@ -32,7 +32,7 @@ import (
 func TestDiskFullUnderLoad(t *testing.T) {
 	binary := harness.Binary(t)
 	rounds(t, *fills, func(t *testing.T, trials int) {
-		disk := smallDisk(t, 64)
+		disk := smallDisk(t, 384) // a busy database's log alone may have 256
 		d := plan(t, binary, []string{disk}, []string{""})
 		d.startAll()
 		d.work()

@@ -24,6 +24,7 @@ const (
 	restartPages = 16384            // 64 MiB
 	lastPages    = 256              // 1 MiB
 	againPages   = 64               // more than when the writer tried last
+	copyAgain    = time.Second      // after a failure
 	morePages    = 2 * restartPages // 128 MiB
 	mostPages    = 4 * restartPages // 256 MiB
 )
@@ -78,6 +79,10 @@ func (e *engine) startCheckpoints(log *slog.Logger) error {
 			}
 			if err != nil {
 				log.Error("the write-ahead log could not be copied into the database", "error", err)
+				select { // each commit would have it tried and told of again
+				case <-e.wake: // closed: nobody wakes who is busy
+				case <-time.After(copyAgain):
+				}
 			}
 			e.busy.Store(false)
 		}
