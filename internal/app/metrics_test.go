@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"taskcluster/internal/events"
+	"taskcluster/internal/testenv"
 )
 
 // TestMetricsPage holds docs/metrics.md to what there is: each metric, its type
@@ -43,6 +44,41 @@ func TestMetricsPage(t *testing.T) {
 	}
 	for name := range documented {
 		t.Errorf("docs/metrics.md describes %s, which is not there", name)
+	}
+}
+
+// TestPublishedMetrics: those that the published services have are there by the
+// same names, with the labels that the specification tells.
+func TestPublishedMetrics(t *testing.T) {
+	text, err := os.ReadFile(testenv.Shared(t, "spec/platform/api-framework.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "metrics.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for line := range strings.Lines(string(text)) {
+		if !strings.HasPrefix(line, "Prometheus ") {
+			continue
+		}
+		for _, m := range regexp.MustCompile("`([a-z_]+)(?:\\{([a-zA-Z,]+)\\})?`").FindAllStringSubmatch(line, -1) {
+			found++
+			row := regexp.MustCompile("(?m)^\\| `" + m[1] + "` \\| [a-z*]+ \\| ([^|]*) \\|").FindStringSubmatch(string(page))
+			if row == nil {
+				t.Errorf("docs/metrics.md, and so the program, lacks %s", m[1])
+				continue
+			}
+			for label := range strings.SplitSeq(m[2], ",") {
+				if !strings.Contains(row[1], label) {
+					t.Errorf("%s lacks the label %s", m[1], label)
+				}
+			}
+		}
+	}
+	if found < 10 {
+		t.Errorf("the specification tells of only %d metrics", found)
 	}
 }
 

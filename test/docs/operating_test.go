@@ -59,8 +59,10 @@ func TestOperating(t *testing.T) {
 			for node := range m.nodes {
 				m.run(b, node)
 			}
-		case language == "sh":
+		case language == "sh" && where == "":
 			m.run(b, 0)
+		default:
+			t.Errorf("%s: nothing is done with this block of %q", b.place, b.language)
 		}
 	}
 	m.after(section)
