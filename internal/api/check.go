@@ -57,34 +57,26 @@ func (c *Call) readBody(w http.ResponseWriter) error {
 	if !ok || err != nil {
 		return err
 	}
-	var body io.Reader = http.MaxBytesReader(w, r.Body, MaxBody)
-	switch enc := strings.ToLower(r.Header.Get("Content-Encoding")); enc {
-	case "", "identity":
-	case "gzip", "x-gzip":
-		body, err = gzip.NewReader(body)
-	case "deflate":
-		body, err = inflater(body)
-	case "br":
-		body = brotli.NewReader(body)
-	default:
-		return tcerr.New(tcerr.MalformedPayload, "unsupported content encoding %q: send the body as it is, or as gzip, deflate or br", enc)
-	}
+	inflate, err := inflation(r.Header.Get("Content-Encoding"))
 	if err != nil {
-		return unreadable(err)
+		return err
 	}
-	var buf bytes.Buffer
-	if n := r.ContentLength; n > 0 && n <= MaxBody {
-		buf.Grow(int(n) + bytes.MinRead)
+	// What inflates has large buffers, and gets to work when all is there.
+	text, err := take(http.MaxBytesReader(w, r.Body, MaxBody), r.ContentLength)
+	if err == nil && inflate != nil {
+		var plain io.Reader
+		if plain, err = inflate(bytes.NewReader(text)); err == nil {
+			text, err = take(plain, 0)
+		}
 	}
-	_, err = buf.ReadFrom(io.LimitReader(body, MaxBody+1))
 	var tooLarge *http.MaxBytesError
 	switch {
-	case errors.As(err, &tooLarge) || buf.Len() > MaxBody:
+	case errors.As(err, &tooLarge) || len(text) > MaxBody:
 		return tcerr.New(tcerr.InputTooLarge, "The body is larger than the %d bytes that are allowed", MaxBody)
 	case err != nil:
 		return unreadable(err)
 	}
-	c.raw = buf.Bytes()
+	c.raw = text
 	if len(c.raw) == 0 {
 		return nil
 	}
@@ -101,6 +93,35 @@ func (c *Call) readBody(w http.ResponseWriter) error {
 	}
 	c.body = c.raw
 	return nil
+}
+
+// announced is how much room a body gets because its length was announced. It
+// gets more as it arrives: to announce costs nothing.
+const announced = 32 << 10
+
+// take reads a body, or a byte more than is allowed. length may be not known.
+func take(r io.Reader, length int64) ([]byte, error) {
+	var buf bytes.Buffer
+	if length > 0 {
+		buf.Grow(int(min(length, announced)) + bytes.MinRead)
+	}
+	_, err := buf.ReadFrom(io.LimitReader(r, MaxBody+1))
+	return buf.Bytes(), err
+}
+
+// inflation is how to read a body in a content encoding, nil if it is as it is.
+func inflation(encoding string) (func(io.Reader) (io.Reader, error), error) {
+	switch strings.ToLower(encoding) {
+	case "", "identity":
+		return nil, nil
+	case "gzip", "x-gzip":
+		return func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) }, nil
+	case "deflate":
+		return inflater, nil
+	case "br":
+		return func(r io.Reader) (io.Reader, error) { return brotli.NewReader(r), nil }, nil
+	}
+	return nil, tcerr.New(tcerr.MalformedPayload, "unsupported content encoding %q: send the body as it is, or as gzip, deflate or br", strings.ToLower(encoding))
 }
 
 // unreadable explains a body that could not be read, without the addresses that
