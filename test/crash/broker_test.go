@@ -15,7 +15,6 @@ import (
 	"taskcluster/client/auth"
 	"taskcluster/internal/testenv"
 	"taskcluster/test/crash/workload"
-	"taskcluster/test/harness"
 )
 
 // TestBrokerFaults: RabbitMQ is killed, stopped, cut off and out of reach while
@@ -23,7 +22,6 @@ import (
 // ever, and who reads at the broker is given every event, none before an earlier
 // one; events come again after a fault, and at no other time.
 func TestBrokerFaults(t *testing.T) {
-	binary := harness.Binary(t)
 	rounds(t, *brokerFaults, func(t *testing.T, trials int) {
 		m := newMirrored(t, binary)
 		m.work()

@@ -29,14 +29,14 @@ import (
 // order. Callers are refused only when a clock was set between a call and its
 // answer, or while the nodes disagree.
 func TestClockJumps(t *testing.T) {
-	binary := harness.Binary(t, "-overlay", overlay(t))
+	shifted := harness.Binary(t, "-overlay", overlay(t))
 	t.Run("sqlite", func(t *testing.T) {
-		rounds(t, (*jumps+1)/2, func(t *testing.T, trials int) { clockJumps(t, binary, trials, "") })
+		rounds(t, (*jumps+1)/2, func(t *testing.T, trials int) { clockJumps(t, shifted, trials, "") })
 	})
 	t.Run("two nodes", func(t *testing.T) {
 		rounds(t, *jumps/2, func(t *testing.T, trials int) {
 			url := testenv.Postgres(t)
-			clockJumps(t, binary, trials, url, url)
+			clockJumps(t, shifted, trials, url, url)
 		})
 	})
 }

@@ -39,6 +39,26 @@ const (
 	clients = 6
 )
 
+// binary is the program, which all tests but that of the clock share.
+var binary string
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "taskcluster-crash-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		binary, err = harness.Build("../..", dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
 // deployment is nodes under load, on one database.
 type deployment struct {
 	t       *testing.T

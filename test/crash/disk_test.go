@@ -22,7 +22,6 @@ import (
 	"taskcluster/client/queue"
 	"taskcluster/internal/slugid"
 	"taskcluster/internal/testenv"
-	"taskcluster/test/harness"
 )
 
 // TestDiskFullUnderLoad: the disk of the data directory is full. Calls that
@@ -30,7 +29,6 @@ import (
 // try again; what is stored can be read; and when there is space again, all goes
 // on, whether the process has lived through it or was killed meanwhile.
 func TestDiskFullUnderLoad(t *testing.T) {
-	binary := harness.Binary(t)
 	rounds(t, *fills, func(t *testing.T, trials int) {
 		disk := smallDisk(t, 384) // a busy database's log alone may have 256
 		d := plan(t, binary, []string{disk}, []string{""})
@@ -66,7 +64,6 @@ func TestDiskFullUnderLoad(t *testing.T) {
 // tables, so that statements fail, and that of its log, so that it crashes and
 // cannot start again before there is space.
 func TestPostgresDiskFull(t *testing.T) {
-	binary := harness.Binary(t)
 	full := func(t *testing.T, trials int, disk, tables, log string) {
 		server, err := testenv.StartPostgresIn(tables, log)
 		if err != nil {
@@ -242,7 +239,7 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 // killed.
 func TestSecondProcess(t *testing.T) {
 	const trials = 3
-	d := deploy(t, harness.Binary(t), "")
+	d := deploy(t, binary, "")
 	defer tellTrials(t, trials, time.Now())
 	for range trials {
 		d.busy(100)

@@ -5,14 +5,12 @@ import (
 	"testing"
 
 	"taskcluster/internal/testenv"
-	"taskcluster/test/harness"
 )
 
 // TestKilledUnderLoad: a process that is killed with SIGKILL while clients
 // create, claim and resolve loses no acknowledged call, lets no task run twice
 // at once, and publishes an event for every change, in order.
 func TestKilledUnderLoad(t *testing.T) {
-	binary := harness.Binary(t)
 	t.Run("sqlite", func(t *testing.T) {
 		rounds(t, *kills, func(t *testing.T, trials int) { killed(t, deploy(t, binary, ""), trials) })
 	})

@@ -11,13 +11,11 @@ import (
 	"taskcluster/client/queue"
 	"taskcluster/internal/slugid"
 	"taskcluster/internal/testenv"
-	"taskcluster/test/harness"
 )
 
 // TestOneOfTwoKilled: of two nodes one is killed; the other goes on at once, and
 // what the first had in hand is delayed by no more than its lease.
 func TestOneOfTwoKilled(t *testing.T) {
-	binary := harness.Binary(t)
 	rounds(t, *kills, func(t *testing.T, trials int) {
 		url := testenv.Postgres(t)
 		d := deploy(t, binary, url, url)
@@ -53,7 +51,6 @@ func (d *deployment) punctual() {
 // TestParkedClaim: a worker waits at one node, a task is created at another,
 // which dies as soon as it has answered. The worker is given the task.
 func TestParkedClaim(t *testing.T) {
-	binary := harness.Binary(t)
 	url := testenv.Postgres(t)
 	d := deploy(t, binary, url, url)
 	d.load.Stop()
@@ -113,7 +110,6 @@ func TestParkedClaim(t *testing.T) {
 // TestStandsStill: a node stands still for so long that the other takes its
 // place, and then goes on. What it had begun does not happen twice.
 func TestStandsStill(t *testing.T) {
-	binary := harness.Binary(t)
 	url := testenv.Postgres(t)
 	d := deploy(t, binary, url, url)
 	defer tellTrials(t, 2, time.Now())

@@ -8,14 +8,12 @@ import (
 	"time"
 
 	"taskcluster/internal/testenv"
-	"taskcluster/test/harness"
 )
 
 // TestPostgresRestarted: PostgreSQL goes away under load, in order or at once,
 // and comes back. Callers are told to try again; one node, and two, recover by
 // themselves.
 func TestPostgresRestarted(t *testing.T) {
-	binary := harness.Binary(t)
 	oneAndTwo(t, *restarts, func(t *testing.T, nodes, trials int) {
 		server, err := testenv.StartPostgres()
 		if err != nil {
@@ -51,7 +49,6 @@ func TestPostgresRestarted(t *testing.T) {
 // of a transaction, or while it is committed, so that nobody can tell at first
 // whether it was. Another node, if there is one, goes on.
 func TestConnectionCut(t *testing.T) {
-	binary := harness.Binary(t)
 	oneAndTwo(t, *cuts, func(t *testing.T, nodes, trials int) {
 		behind, err := url.Parse(testenv.Postgres(t))
 		if err != nil {

@@ -12,7 +12,6 @@ import (
 	"taskcluster/client/auth"
 	"taskcluster/internal/store"
 	"taskcluster/internal/testenv"
-	"taskcluster/test/harness"
 )
 
 // TestRevokedAtADeafNode: what is taken from a client at one node is taken from
@@ -26,7 +25,7 @@ func TestRevokedAtADeafNode(t *testing.T) {
 	proxy := testenv.StartProxy(t, behind.Host)
 	through := *behind
 	through.Host = proxy.Addr
-	d := prepare(t, harness.Binary(t), []string{behind.String(), through.String()})
+	d := prepare(t, binary, []string{behind.String(), through.String()})
 	root, deaf := d.auth(0, credentials(d.nodes[0])), 1
 	create := func(name string) client.Credentials {
 		t.Helper()

@@ -17,7 +17,6 @@ import (
 // again, the program gives the task another run at once, and what was left of
 // the first one does not run beside it.
 func TestKilledWithARunningTask(t *testing.T) {
-	binary := harness.Binary(t)
 	dir, files := t.TempDir(), t.TempDir()
 	started, gate := filepath.Join(files, "started"), filepath.Join(files, "gate")
 	server := harness.Start(t, binary, dir, "--worker")

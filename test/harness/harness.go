@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -42,14 +43,23 @@ func Root(t testing.TB) string {
 // further flags of go build if there are any, and returns its path.
 func Binary(t testing.TB, flags ...string) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "taskcluster")
-	cmd := exec.Command("go", slices.Concat([]string{"build", "-o", path}, flags, []string{"./cmd/taskcluster"})...)
-	cmd.Dir = Root(t)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+	path, err := Build(Root(t), t.TempDir(), flags...)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return path
+}
+
+// Build builds the program of a checkout into a directory, and returns its path.
+func Build(root, dir string, flags ...string) (string, error) {
+	path := filepath.Join(dir, "taskcluster")
+	cmd := exec.Command("go", slices.Concat([]string{"build", "-o", path}, flags, []string{"./cmd/taskcluster"})...)
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return path, nil
 }
 
 // Server is one running process.
