@@ -22,7 +22,7 @@ test: ## install what the tests need, then run every test with the race detector
 test-quick: ## run the tests that need only Go, without the race detector
 	$(GO) test ./client/... ./internal/... ./services/... ./worker/...
 
-soak: ## mistreat deployments for an hour: kills, restarts, cut connections, full disks, clocks set (KILLS=60 RESTARTS=20 CUTS=60 FAULTS=20 FILLS=10 JUMPS=20)
+soak: ## mistreat deployments for half an hour: kills, restarts, cut connections, full disks, clocks set (KILLS=60 RESTARTS=20 CUTS=60 FAULTS=20 FILLS=10 JUMPS=20)
 	@./scripts/soak
 
 bench: build ## measure this machine: prints JSON
