@@ -64,9 +64,6 @@ func NewHistory() *History {
 	return &History{tasks: map[string]*told{}, groups: map[string]*group{}, auth: map[string]*toldEntity{}, created: map[string]int{}}
 }
 
-// At is the position of the last event.
-func (h *History) At() events.Position { return h.at }
-
 // Forget leaves out tasks that are not a Load's.
 func (h *History) Forget(ids ...string) {
 	for _, id := range ids {
