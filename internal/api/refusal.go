@@ -9,8 +9,9 @@ import (
 )
 
 // Listen wraps a listener so that requests which the HTTP server refuses before
-// any handler sees them (a malformed request line, bad escapes, headers that
-// are too large, a transfer coding that nobody knows) are answered in the published error format as well.
+// any handler sees them (a malformed request line, bad escapes, headers that are
+// too large, a transfer coding that nobody knows) are answered in the published
+// error format as well.
 func Listen(l net.Listener) net.Listener { return refusalListener{l} }
 
 type refusalListener struct{ net.Listener }

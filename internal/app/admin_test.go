@@ -137,7 +137,7 @@ func TestBackupAndRestore(t *testing.T) {
 // TestDeadLetters: an operator gives back what a consumer has given up, while
 // the deployment runs and when it does not.
 func TestDeadLetters(t *testing.T) {
-	for name, env := range map[string]map[string]string{"sqlite": nil, "postgres": onPostgres(t, testenv.Postgres(t))} {
+	for name, env := range map[string]map[string]string{"sqlite": nil, "postgres": onPostgres(t, testenv.Postgres(t).URL)} {
 		t.Run(name, func(t *testing.T) { deadLetters(t, t.TempDir(), env) })
 	}
 	t.Run("deep", func(t *testing.T) {
@@ -246,7 +246,7 @@ func within(t *testing.T, what string, is func() bool) {
 }
 
 func TestMigrate(t *testing.T) {
-	for name, env := range map[string]map[string]string{"sqlite": nil, "postgres": onPostgres(t, testenv.Postgres(t))} {
+	for name, env := range map[string]map[string]string{"sqlite": nil, "postgres": onPostgres(t, testenv.Postgres(t).URL)} {
 		t.Run(name, func(t *testing.T) {
 			s := settings(t, filepath.Join(t.TempDir(), "data"), env)
 			missing := func() int {
@@ -294,7 +294,7 @@ func findings(t *testing.T, s config.Settings) map[string]Finding {
 // found.
 func TestCheck(t *testing.T) {
 	s3 := testenv.S3(t)
-	url := testenv.Postgres(t)
+	url := testenv.Postgres(t).URL
 	broker := testenv.RabbitMQ(t)
 	for name, env := range map[string]map[string]string{
 		"sqlite": nil, "postgres": onPostgres(t, url), "s3": s3Settings(s3), "rabbitmq": {"TASKCLUSTER_AMQP_URL": broker.URL, "TASKCLUSTER_PULSE_MANAGEMENT_URL": broker.ManagementURL()},

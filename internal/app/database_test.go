@@ -24,7 +24,7 @@ func onPostgres(t *testing.T, url string) map[string]string {
 // TestPostgres: a deployment keeps in PostgreSQL what it keeps in a file
 // otherwise, and finds it again.
 func TestPostgres(t *testing.T) {
-	dir, env := t.TempDir(), onPostgres(t, testenv.Postgres(t))
+	dir, env := t.TempDir(), onPostgres(t, testenv.Postgres(t).URL)
 	a, err := open(t, settings(t, dir, env))
 	if err != nil {
 		t.Fatal(err)

@@ -28,15 +28,7 @@ func TestIdleNodes(t *testing.T) {
 	for name, nodes := range map[string]int{"one node": 1, "two nodes": 2} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server, err := testenv.StartPostgres()
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				if err := server.Stop(); err != nil {
-					t.Error(err)
-				}
-			})
+			server := testenv.Postgres(t)
 			tellStatements(t, server.URL)
 			var dirs []string
 			for i := range nodes {

@@ -46,7 +46,7 @@ func join(t *testing.T, first, dir string) {
 // TestJoin: a node that could not read what the others write does not start, and
 // says what to do.
 func TestJoin(t *testing.T) {
-	env := onPostgres(t, testenv.Postgres(t))
+	env := onPostgres(t, testenv.Postgres(t).URL)
 	first, second := t.TempDir(), t.TempDir()
 	a := started(t, settings(t, first, env))
 	refused := func(dir string, env map[string]string, says ...string) {
@@ -250,7 +250,7 @@ func (b *balancer) RoundTrip(r *http.Request) (resp *http.Response, err error) {
 // TestRollingRestart: two nodes are restarted in turn while clients, which try
 // nothing again, create, claim and resolve tasks through a load balancer.
 func TestRollingRestart(t *testing.T) {
-	env := onPostgres(t, testenv.Postgres(t))
+	env := onPostgres(t, testenv.Postgres(t).URL)
 	b := newBalancer(t)
 	env["TASKCLUSTER_ROOT_URL"] = b.url
 	env["TASKCLUSTER_DRAIN_DELAY"] = "4s" // many times as long as the balancer needs
@@ -447,11 +447,7 @@ func TestDraining(t *testing.T) {
 // TestDatabaseAway: requests are answered with an error that clients try again,
 // soon, and all goes on when the database is back. The log has one incident.
 func TestDatabaseAway(t *testing.T) {
-	server, err := testenv.StartPostgres()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Stop()
+	server := testenv.Postgres(t)
 	log := new(testenv.Buffer)
 	a, err := New(t.Context(), settings(t, t.TempDir(), onPostgres(t, server.URL)), slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {

@@ -73,21 +73,21 @@ func pulseBroker(settings config.Settings) (*pulse.Broker, error) {
 
 // pulseAMQP is where clients connect: as was set, or where the mirror does.
 func pulseAMQP(settings config.Settings) (*url.URL, error) {
-	if settings.PulseAMQP != nil {
-		u, err := url.Parse(*settings.PulseAMQP)
-		if err != nil {
-			return nil, pulse.CheckAMQP(&url.URL{})
+	var u *url.URL
+	var err error
+	switch {
+	case settings.PulseAMQP != nil:
+		u, err = url.Parse(*settings.PulseAMQP)
+	case settings.AMQPURL != nil:
+		if u, err = url.Parse(string(*settings.AMQPURL)); err == nil {
+			u.User, u.RawQuery = nil, ""
 		}
-		return u, pulse.CheckAMQP(u)
-	}
-	if settings.AMQPURL == nil {
+	default:
 		return nil, fmt.Errorf("it is needed with %s, where amqp-url is not set", pulse.ManagementSetting)
 	}
-	u, err := url.Parse(string(*settings.AMQPURL))
 	if err != nil {
-		return nil, pulse.CheckAMQP(&url.URL{})
+		u = new(url.URL) // the error of Parse repeats the URL, which may hold a password
 	}
-	u.User, u.RawQuery = nil, ""
 	return u, pulse.CheckAMQP(u)
 }
 

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"net"
 	"net/url"
 	"os"
@@ -22,6 +21,8 @@ import (
 	"time"
 
 	"sigs.k8s.io/yaml"
+
+	"taskcluster/internal/secret"
 )
 
 // Settings is one struct for flags, environment and file. The name of a setting
@@ -79,20 +80,8 @@ type Settings struct {
 	LogFormat       *string        `name:"log-format" fallback:"json" placeholder:"FORMAT" enum:"json,text" help:"Form of log lines: json or text."`
 }
 
-// Secret is a setting that must not be shown. It prints as "[secret]".
-type Secret string
-
-// String implements fmt.Stringer without giving the secret away.
-func (Secret) String() string { return "[secret]" }
-
-// GoString implements fmt.GoStringer likewise.
-func (Secret) GoString() string { return "[secret]" }
-
-// LogValue implements slog.LogValuer likewise.
-func (Secret) LogValue() slog.Value { return slog.StringValue("[secret]") }
-
-// MarshalText keeps the secret out of JSON and YAML.
-func (Secret) MarshalText() ([]byte, error) { return []byte("[secret]"), nil }
+// Secret is a setting that must not be shown.
+type Secret = secret.Text
 
 // Origin says where a value came from.
 type Origin struct {

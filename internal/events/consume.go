@@ -174,7 +174,7 @@ func (c *consumer) work(ctx context.Context) (more bool, err error) {
 	if len(messages) == 0 {
 		return false, nil // the rest was trimmed
 	}
-	if handled || c.at-c.saved >= skipAhead*perRow {
+	if handled || c.at-c.saved >= skipAhead*PerRow {
 		err = c.save(ctx)
 	}
 	return true, err
@@ -192,7 +192,7 @@ func (c *consumer) start(ctx context.Context) error {
 		err = tx.Row(cursorStmt.get, c.name).Scan((*int64)(&c.at))
 		if err == nil {
 			// What may have been handled after the cursor was saved.
-			maybe = min(head, c.at+(skipAhead+2*readAhead)*perRow)
+			maybe = min(head, c.at+(skipAhead+2*readAhead)*PerRow)
 		}
 		if err != store.ErrNoRows {
 			return err

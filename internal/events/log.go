@@ -82,12 +82,12 @@ var logStmt = struct{ insert, read, last, extent *store.Stmt }{
 	extent: store.SQL(`SELECT COALESCE(min(id), 0), COALESCE(max(id), 0) FROM events_log`),
 }
 
-// perRow is the number of positions in a row.
-const perRow = 1 << 16
+// PerRow is the number of positions in a row, which is what one commit publishes.
+const PerRow = 1 << 16
 
-func position(row int64, index int) Position { return Position(row*perRow + int64(index)) }
+func position(row int64, index int) Position { return Position(row*PerRow + int64(index)) }
 
-func (p Position) row() int64 { return int64(p) / perRow }
+func (p Position) row() int64 { return int64(p) / PerRow }
 
 // NewLog opens the log in a store that was opened with Migrations. When the
 // log cannot be read, every method that returns an error returns that one.
@@ -138,7 +138,7 @@ func (l *Log) Publish(tx *store.Tx, e Event) {
 		tx.BeforeCommit(func(*store.Tx) error { return err })
 		return
 	}
-	if c.row.count == perRow {
+	if c.row.count == PerRow {
 		c.full = append(c.full, c.row.buf)
 		c.row = encoder{}
 		c.row.reset()
@@ -300,7 +300,7 @@ func (l *Log) Extent(ctx context.Context) (complete, newest Position, err error)
 		if err := tx.Row(logStmt.extent).Scan(&first, &last); err != nil || last == 0 {
 			return err
 		}
-		complete, newest = position(first-1, 0), position(last, perRow-1)
+		complete, newest = position(first-1, 0), position(last, PerRow-1)
 		return nil
 	})
 	return complete, newest, err

@@ -144,15 +144,15 @@ func TestConcurrentPublish(t *testing.T) {
 func TestManyInOneCommit(t *testing.T) {
 	s, l := newLog(t, Options{})
 	before := s.Stats()
-	publish(t, s, l, 0, perRow+10)
+	publish(t, s, l, 0, PerRow+10)
 	if n := s.Stats().Statements - before.Statements; n != 2 {
 		t.Errorf("%d statements, want 2", n)
 	}
 	if want := position(2, 9); l.Head() != want {
 		t.Errorf("the head is %d, want %d", l.Head(), want)
 	}
-	got := numbers(t, l, position(1, perRow-3), 100)
-	if len(got) != 12 || got[0] != fmt.Sprint(perRow-2) || got[11] != fmt.Sprint(perRow+9) {
+	got := numbers(t, l, position(1, PerRow-3), 100)
+	if len(got) != 12 || got[0] != fmt.Sprint(PerRow-2) || got[11] != fmt.Sprint(PerRow+9) {
 		t.Errorf("got %v", got)
 	}
 }

@@ -16,11 +16,12 @@ import (
 // handle is first called without messages, when its turn has come: of all
 // processes that share the store, one runs the consumer. It is called so again
 // before messages are read, and returns when it can take some: while it waits,
-// none are kept in memory. Then it is given some, and returns how many of them, from the first, it has dealt with; they do
-// not come again, unless the process ends before that is written down, or the
-// store fails: then up to limit come again. Those behind them do, after a pause,
-// as often as it takes: nothing becomes a dead letter, unless handle says so
-// with Bury. If it did not deal with all, it says why.
+// none are kept in memory. Then it is given some, and returns how many of them,
+// from the first, it has dealt with; they do not come again, unless the process
+// ends before that is written down, or the store fails: then up to limit come
+// again. Those behind them do, after a pause, as often as it takes: nothing
+// becomes a dead letter, unless handle says so with Bury. If it did not deal with
+// all, it says why.
 //
 // The place in the log is kept under the name, as that of Consume is, and never
 // moves back. A name that is new starts at the present head, or where Register

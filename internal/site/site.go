@@ -153,7 +153,7 @@ func (s *site) read(ctx context.Context) (recentPage, error) {
 	anonymous := s.Auth.Authenticate(ctx, api.AuthRequest{Method: http.MethodGet, Resource: "/", Host: "localhost", Port: 80})
 	head := s.Log.Head()
 	var messages []events.Message
-	for after := max(head-tail<<16, 0); after < head && len(messages) < 20_000; {
+	for after := max(head-tail*events.PerRow, 0); after < head && len(messages) < 20_000; {
 		some, err := s.Log.Read(ctx, after, 20_000-len(messages))
 		if err != nil {
 			return page, err

@@ -165,11 +165,17 @@ func (s *Store) ReadOne(ctx context.Context, fn func(*Tx) error) (err error) {
 		return err
 	}
 	defer s.engine.Release(conn)
+	return single(conn, func() error { return s.read(ctx, conn, fn, true) })
+}
+
+// single runs one statement without a transaction; again when the connection
+// turns out to be lost.
+func single(conn Conn, run func() error) error {
 	for attempt := 1; ; attempt++ {
 		if err := conn.Single(); err != nil {
 			return err
 		}
-		if err = s.read(ctx, conn, fn, true); !errors.Is(err, ErrUnavailable) || attempt == 2 {
+		if err := run(); !errors.Is(err, ErrUnavailable) || attempt == 2 {
 			return err
 		}
 	}

@@ -214,16 +214,12 @@ func (w *writer) runLone() {
 	}
 }
 
-// one runs a function that runs one statement; again when the connection turns
-// out to be lost.
-func (w *writer) one(fn func(*Tx) error) (err error) {
+// one runs a function that runs one statement.
+func (w *writer) one(fn func(*Tx) error) error {
 	s, tx := w.store, &w.tx
-	for attempt := 1; ; attempt++ {
-		if err := tx.conn.Single(); err != nil {
-			return err
-		}
+	return single(tx.conn, func() error {
 		tx.single = true
-		err = tx.run(fn)
+		err := tx.run(fn)
 		s.logPanic(err)
 		s.statements.Add(tx.statements)
 		tx.statements, tx.single = 0, false
@@ -232,10 +228,8 @@ func (w *writer) one(fn func(*Tx) error) (err error) {
 			s.commits.Add(1)
 			s.operations.Add(1)
 		}
-		if !errors.Is(err, ErrUnavailable) || attempt == 2 {
-			return err
-		}
-	}
+		return err
+	})
 }
 
 // begin begins a transaction, unless one is begun.

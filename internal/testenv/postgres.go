@@ -22,10 +22,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Postgres starts an empty PostgreSQL server for this test and returns the
-// connection string of its database. It is stopped, and the data removed, at
-// the end of the test. A missing installation fails the test.
-func Postgres(t testing.TB) string {
+// Postgres starts an empty PostgreSQL server for this test. It is stopped, and the
+// data removed, at the end of the test. A missing installation fails the test.
+func Postgres(t testing.TB) *PostgresServer {
 	t.Helper()
 	s, err := StartPostgres()
 	if err != nil {
@@ -36,7 +35,7 @@ func Postgres(t testing.TB) string {
 			t.Error(err)
 		}
 	})
-	return s.URL
+	return s
 }
 
 // PostgresServer is a server that runs. It listens on a free port of 127.0.0.1,

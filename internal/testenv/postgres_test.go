@@ -9,7 +9,7 @@ import (
 )
 
 func TestPostgres(t *testing.T) {
-	conn, err := pgx.Connect(t.Context(), Postgres(t))
+	conn, err := pgx.Connect(t.Context(), Postgres(t).URL)
 	if err != nil {
 		t.Fatal(err)
 	}

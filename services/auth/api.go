@@ -5,6 +5,7 @@ import (
 
 	"taskcluster/internal/api"
 	"taskcluster/internal/scopes"
+	"taskcluster/internal/secret"
 	"taskcluster/internal/store"
 	"taskcluster/services/auth/schemas"
 )
@@ -291,7 +292,7 @@ func cleanHawkRequest(payload any) any {
 	}
 	for _, name := range []string{"authorization", "resource"} {
 		if _, given := m[name]; given {
-			m[name] = redacted
+			m[name] = secret.Redacted
 		}
 	}
 	return m

@@ -30,6 +30,7 @@ import (
 	"taskcluster/internal/api"
 	"taskcluster/internal/clock"
 	"taskcluster/internal/events"
+	"taskcluster/internal/secret"
 	"taskcluster/internal/store"
 	"taskcluster/internal/store/keyring"
 	"taskcluster/services/auth/broker"
@@ -69,7 +70,7 @@ type Service struct {
 	logger    *slog.Logger
 	retention time.Duration
 
-	tunnelSecret secret
+	tunnelSecret secret.Text
 	brokers      *broker.Brokers
 	maxListing   int // smaller in tests
 
@@ -99,7 +100,7 @@ func New(cfg Config) (*Service, error) {
 		clock:        cfg.Clock,
 		logger:       cfg.Logger,
 		retention:    cfg.AuditRetention,
-		tunnelSecret: secret(cfg.WebsocktunnelSecret),
+		tunnelSecret: secret.Text(cfg.WebsocktunnelSecret),
 		maxListing:   maxListing,
 		used:         make(chan usage, maxUsages),
 		rolesMoved:   make(chan struct{}, 1),
@@ -152,13 +153,3 @@ func New(cfg Config) (*Service, error) {
 }
 
 var _ api.Authenticator = (*Service)(nil)
-
-// secret is text that shows itself to nobody who formats, logs or marshals it.
-type secret string
-
-const redacted = "[secret]"
-
-func (secret) String() string               { return redacted }
-func (secret) GoString() string             { return redacted }
-func (secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
-func (secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }

@@ -9,6 +9,7 @@ import (
 
 	"taskcluster/internal/api"
 	"taskcluster/internal/clock"
+	"taskcluster/internal/secret"
 	"taskcluster/internal/slugid"
 	"taskcluster/internal/store"
 	"taskcluster/internal/tcerr"
@@ -39,7 +40,7 @@ func validClientID(s string) bool {
 // client is a client as it is stored. It is not changed after it was read.
 type client struct {
 	id, description                                           string
-	token                                                     secret
+	token                                                     secret.Text
 	expires, created, lastModified, lastDateUsed, lastRotated clock.Time
 	disabled, deleteOnExpiration                              bool
 	scopes                                                    []string // as given
@@ -62,7 +63,7 @@ func (c *client) grant(roles *roleSet) (*grant, error) {
 }
 
 // newToken makes an access token: two slugids, 44 characters with 244 random bits.
-func newToken() secret { return secret(slugid.New().String() + slugid.New().String()) }
+func newToken() secret.Text { return secret.Text(slugid.New().String() + slugid.New().String()) }
 
 // cachedClient finds a client in memory, as long as that is current, or else in
 // the database; nil if there is none.

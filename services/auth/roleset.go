@@ -144,11 +144,12 @@ func (s *Service) rolesInForce(ctx context.Context) (*roleSet, error) {
 // in memory, which costs a look at their version.
 func (s *Service) currentRoles(ctx context.Context) (*roleSet, error) {
 	heard := s.rolesHeard.Load()
-	set, err := s.storedRoles(ctx, s.roles.Load(), false)
-	if err == nil && set == nil { // there are others
+	set := s.roles.Load()
+	stored, err := s.storedVersion(ctx)
+	if err == nil && (set == nil || set.version != stored) {
 		select {
 		case s.rolesTurn <- struct{}{}:
-			set, err = s.storedRoles(ctx, s.roles.Load(), true)
+			set, err = s.storedRoles(ctx, s.roles.Load())
 			<-s.rolesTurn
 		case <-ctx.Done():
 			err = context.Cause(ctx)
@@ -165,18 +166,17 @@ func (s *Service) currentRoles(ctx context.Context) (*roleSet, error) {
 	}
 }
 
+// storedVersion is that of the roles that are stored.
+func (s *Service) storedVersion(ctx context.Context) (version int64, err error) {
+	err = s.store.ReadOne(ctx, func(tx *store.Tx) error { return tx.Row(stmt.roleSetVersion).Scan(&version) })
+	return version, err
+}
+
 // storedRoles are known if these are what is stored. If not, they are read and
-// installed with read, and nil without.
-func (s *Service) storedRoles(ctx context.Context, known *roleSet, read bool) (*roleSet, error) {
+// installed.
+func (s *Service) storedRoles(ctx context.Context, known *roleSet) (*roleSet, error) {
 	var version int64
 	var roles []*role
-	if !read {
-		err := s.store.ReadOne(ctx, func(tx *store.Tx) error { return tx.Row(stmt.roleSetVersion).Scan(&version) })
-		if err != nil || known == nil || known.version != version {
-			return nil, err
-		}
-		return known, nil
-	}
 	err := s.store.Read(ctx, func(tx *store.Tx) (err error) {
 		if err := tx.Row(stmt.roleSetVersion).Scan(&version); err != nil {
 			return err

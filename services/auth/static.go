@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"taskcluster/internal/clock"
+	"taskcluster/internal/secret"
 	"taskcluster/internal/store"
 )
 
@@ -200,7 +201,7 @@ func (s *Service) putStatic(tx *store.Tx, old *client, wanted StaticClient) erro
 	now := tx.Now()
 	if old == nil {
 		ok, err := s.insertClient(tx, &client{
-			id: wanted.ClientID, description: wanted.Description, token: secret(wanted.AccessToken), scopes: wanted.Scopes,
+			id: wanted.ClientID, description: wanted.Description, token: secret.Text(wanted.AccessToken), scopes: wanted.Scopes,
 			expires: now + staticLifetime, created: now, lastModified: now, lastDateUsed: now, lastRotated: now,
 		})
 		if err != nil || !ok { // !ok: another process that starts made it
@@ -217,7 +218,7 @@ func (s *Service) putStatic(tx *store.Tx, old *client, wanted StaticClient) erro
 		return err
 	}
 	if !sameToken {
-		if _, err := tx.Exec(stmt.setToken, s.seal(old.id, secret(wanted.AccessToken)), now, now, old.id); err != nil {
+		if _, err := tx.Exec(stmt.setToken, s.seal(old.id, secret.Text(wanted.AccessToken)), now, now, old.id); err != nil {
 			return err
 		}
 	}

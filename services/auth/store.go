@@ -8,6 +8,7 @@ import (
 	"io/fs"
 
 	"taskcluster/internal/clock"
+	"taskcluster/internal/secret"
 	"taskcluster/internal/store"
 )
 
@@ -98,7 +99,7 @@ func (s *Service) scanClient(row scanner) (*client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the access token of client %s cannot be decrypted: %w", c.id, err)
 	}
-	c.token = secret(plain)
+	c.token = secret.Text(plain)
 	if err := json.Unmarshal(scopes, &c.scopes); err != nil {
 		return nil, fmt.Errorf("the scopes of client %s: %w", c.id, err)
 	}
@@ -136,7 +137,7 @@ func storeUpdate(tx *store.Tx, c *client) error {
 }
 
 // seal encrypts an access token so that it opens only as this client's.
-func (s *Service) seal(clientID string, token secret) []byte {
+func (s *Service) seal(clientID string, token secret.Text) []byte {
 	return s.keys.Seal([]byte(token), []byte(clientID))
 }
 

@@ -7,12 +7,13 @@ import (
 	"taskcluster/internal/api"
 	"taskcluster/internal/clock"
 	"taskcluster/internal/scopes"
+	"taskcluster/internal/secret"
 )
 
 // The test methods know one client, with a token that is no secret.
 const (
 	testClientID = "tester"
-	testerToken  = secret("no-secret")
+	testerToken  = secret.Text("no-secret")
 )
 
 // testRealm knows the client of the test methods with the given scopes, and no

@@ -178,9 +178,9 @@ func (h *hub) read(ctx context.Context, from events.Position) error {
 		return err
 	}
 	// Who could not read for longer than the log keeps messages finds that a row is
-	// missing, which has 65,536 positions. In PostgreSQL some are never there.
+	// missing. In PostgreSQL some are never there.
 	var complete events.Position
-	if len(messages) > 0 && messages[0].Position-from > 1<<16 {
+	if len(messages) > 0 && messages[0].Position-from > events.PerRow {
 		if complete, _, err = h.log.Extent(ctx); err != nil {
 			return err
 		}

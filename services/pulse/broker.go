@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"taskcluster/internal/secret"
 	"taskcluster/internal/store"
 	"taskcluster/internal/tcerr"
 	"taskcluster/services/pulse/management"
@@ -68,7 +69,7 @@ func (s *Service) bring(ctx context.Context, n *namespace) error {
 	}
 	for _, which := range users {
 		name := s.user(n.name, which)
-		var password secret
+		var password secret.Text
 		if which == n.active {
 			password = n.password
 		}

@@ -14,6 +14,7 @@ import (
 	"taskcluster/internal/api"
 	"taskcluster/internal/clock"
 	"taskcluster/internal/mail"
+	"taskcluster/internal/secret"
 	"taskcluster/internal/slugid"
 	"taskcluster/internal/store"
 	"taskcluster/internal/tcerr"
@@ -219,7 +220,7 @@ func (s *Service) room(tx *store.Tx, clientID string) error {
 }
 
 // newPassword has 122 random bits.
-func newPassword() secret { return secret(slugid.New().String()) }
+func newPassword() secret.Text { return secret.Text(slugid.New().String()) }
 
 // ready is a namespace that RabbitMQ knows as it is stored.
 func (s *Service) ready(ctx context.Context, name string) (*namespace, error) {

@@ -152,7 +152,7 @@ func TestOvertaken(t *testing.T) {
 // TestTwoNodes: two processes on one database, which rotate by themselves, rotate
 // each namespace once when it is due.
 func TestTwoNodes(t *testing.T) {
-	address := testenv.Postgres(t)
+	address := testenv.Postgres(t).URL
 	c := clock.NewFake(clock.Of(time.Now()).Truncate())
 	open := func() *store.Store {
 		db, err := postgres.Open(t.Context(), address, store.Options{Clock: c, Migrations: allMigrations()})

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 
 	"taskcluster/internal/clock"
+	"taskcluster/internal/secret"
 	"taskcluster/internal/store"
 )
 
@@ -78,15 +78,6 @@ var stmt = struct {
 	waitingMails: store.SQL(`SELECT count(*) FROM pulse_mails WHERE due IS NOT NULL`),
 }
 
-// secret is a password. It does not show in logs and messages.
-type secret string
-
-const redacted = "[secret]"
-
-func (secret) String() string       { return redacted }
-func (secret) GoString() string     { return redacted }
-func (secret) LogValue() slog.Value { return slog.StringValue(redacted) }
-
 // What RabbitMQ may lack of a namespace, or have with another password.
 const (
 	lacksNone   = 0
@@ -103,7 +94,7 @@ type namespace struct {
 	contact          string
 	active           int    // 1 or 2
 	sealed           []byte // the password of the active user, as stored
-	password         secret
+	password         secret.Text
 	behind           int // lacksNone to unmade
 	nextRotation     clock.Time
 	removing         bool
@@ -124,14 +115,14 @@ func (s *Service) scan(row scanner) (*namespace, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the password of the namespace %s cannot be decrypted: %w", n.name, err)
 	}
-	n.password = secret(plain)
+	n.password = secret.Text(plain)
 	return n, nil
 }
 
 func sealContext(namespace string) []byte { return []byte("pulse namespace " + namespace) }
 
 // seal encrypts a password so that it opens only as this namespace's.
-func (s *Service) seal(namespace string, password secret) []byte {
+func (s *Service) seal(namespace string, password secret.Text) []byte {
 	return s.keys.Seal([]byte(password), sealContext(namespace))
 }
 

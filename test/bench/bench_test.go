@@ -129,7 +129,7 @@ func TestBench(t *testing.T) {
 
 // Two processes on one database are measured like one.
 func TestNodes(t *testing.T) {
-	r := run(t, "--only", "create,claim1", "--nodes", "2", "--postgres-url", testenv.Postgres(t))
+	r := run(t, "--only", "create,claim1", "--nodes", "2", "--postgres-url", testenv.Postgres(t).URL)
 	if r.Nodes != 2 {
 		t.Errorf("the report is of %d nodes", r.Nodes)
 	}

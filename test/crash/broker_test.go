@@ -65,7 +65,7 @@ func newMirrored(t *testing.T, binary string) *mirrored {
 	if err := os.WriteFile(file, []byte("amqp://guest:guest@"+m.proxy.Addr+"/"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	url := testenv.Postgres(t)
+	url := testenv.Postgres(t).URL
 	m.deployment = prepare(t, binary, []string{url, url}, "--amqp-url", "file:"+file)
 	m.reader = m.read()
 	t.Cleanup(m.reader.Stop)

@@ -35,7 +35,7 @@ func TestClockJumps(t *testing.T) {
 	})
 	t.Run("two nodes", func(t *testing.T) {
 		rounds(t, *jumps/2, func(t *testing.T, trials int) {
-			url := testenv.Postgres(t)
+			url := testenv.Postgres(t).URL
 			clockJumps(t, shifted, trials, url, url)
 		})
 	})
@@ -168,7 +168,7 @@ func overlay(t *testing.T) (path string) {
 	if err := os.WriteFile(shifted, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	checkout := harness.Root(t)
+	checkout := testenv.Root(t)
 	replace, err := json.Marshal(map[string]map[string]string{"Replace": {
 		source: shifted,
 		filepath.Join(checkout, "cmd/taskcluster/shifted.go"): filepath.Join(checkout, "test/crash/testdata/clock.go"),

@@ -15,7 +15,7 @@ func TestKilledUnderLoad(t *testing.T) {
 		rounds(t, *kills, func(t *testing.T, trials int) { killed(t, deploy(t, binary, ""), trials) })
 	})
 	t.Run("postgres", func(t *testing.T) {
-		rounds(t, *kills, func(t *testing.T, trials int) { killed(t, deploy(t, binary, testenv.Postgres(t)), trials) })
+		rounds(t, *kills, func(t *testing.T, trials int) { killed(t, deploy(t, binary, testenv.Postgres(t).URL), trials) })
 	})
 }
 

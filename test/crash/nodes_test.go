@@ -17,7 +17,7 @@ import (
 // what the first had in hand is delayed by no more than its lease.
 func TestOneOfTwoKilled(t *testing.T) {
 	rounds(t, *kills, func(t *testing.T, trials int) {
-		url := testenv.Postgres(t)
+		url := testenv.Postgres(t).URL
 		d := deploy(t, binary, url, url)
 		longest := time.Duration(0)
 		for trial := range trials {
@@ -51,7 +51,7 @@ func (d *deployment) punctual() {
 // TestParkedClaim: a worker waits at one node, a task is created at another,
 // which dies as soon as it has answered. The worker is given the task.
 func TestParkedClaim(t *testing.T) {
-	url := testenv.Postgres(t)
+	url := testenv.Postgres(t).URL
 	d := deploy(t, binary, url, url)
 	d.load.Stop()
 	longest := time.Duration(0)
@@ -110,7 +110,7 @@ func TestParkedClaim(t *testing.T) {
 // TestStandsStill: a node stands still for so long that the other takes its
 // place, and then goes on. What it had begun does not happen twice.
 func TestStandsStill(t *testing.T) {
-	url := testenv.Postgres(t)
+	url := testenv.Postgres(t).URL
 	d := deploy(t, binary, url, url)
 	defer tellTrials(t, 2, time.Now())
 	for i := range 2 {

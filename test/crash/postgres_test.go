@@ -15,15 +15,7 @@ import (
 // themselves.
 func TestPostgresRestarted(t *testing.T) {
 	oneAndTwo(t, *restarts, func(t *testing.T, nodes, trials int) {
-		server, err := testenv.StartPostgres()
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := server.Stop(); err != nil {
-				t.Error(err)
-			}
-		})
+		server := testenv.Postgres(t)
 		d := deploy(t, binary, slices.Repeat([]string{server.URL}, nodes)...)
 		for trial := range trials {
 			d.busy(100 + rand.IntN(200))
@@ -50,7 +42,7 @@ func TestPostgresRestarted(t *testing.T) {
 // whether it was. Another node, if there is one, goes on.
 func TestConnectionCut(t *testing.T) {
 	oneAndTwo(t, *cuts, func(t *testing.T, nodes, trials int) {
-		behind, err := url.Parse(testenv.Postgres(t))
+		behind, err := url.Parse(testenv.Postgres(t).URL)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,7 +18,7 @@ import (
 // him at the other within store.Delay, also while the connection over which that
 // one hears of changes has fallen silent without ending.
 func TestRevokedAtADeafNode(t *testing.T) {
-	behind, err := url.Parse(testenv.Postgres(t))
+	behind, err := url.Parse(testenv.Postgres(t).URL)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 // docs/artifacts.md shows, and runs its program against it.
 func TestArtifactSettings(t *testing.T) {
 	binary := harness.Binary(t)
-	root := harness.Root(t)
+	root := testenv.Root(t)
 	s3 := testenv.S3(t)
 	t.Setenv("S3_SECRET", s3.SecretAccessKey)
 	var settings, programs []block

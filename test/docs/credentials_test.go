@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"taskcluster/internal/testenv"
 	"taskcluster/services/auth/broker/brokertest"
 	"taskcluster/test/harness"
 )
@@ -28,7 +29,7 @@ func TestCredentialSettings(t *testing.T) {
 		return path
 	}
 	found := 0
-	for _, b := range blocks(t, filepath.Join(harness.Root(t), "docs", "credentials.md")) {
+	for _, b := range blocks(t, filepath.Join(testenv.Root(t), "docs", "credentials.md")) {
 		if b.language == "json" && !json.Valid([]byte(b.text)) {
 			t.Errorf("%s is not JSON", b.place)
 		}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"taskcluster/internal/testenv"
 	"taskcluster/test/harness"
 )
 
@@ -33,7 +34,7 @@ func blocks(t *testing.T, path string) []block {
 }
 
 func TestExamples(t *testing.T) {
-	root := harness.Root(t)
+	root := testenv.Root(t)
 	binary := harness.Binary(t)
 	server := harness.Start(t, binary, t.TempDir(), "--worker")
 	defer server.Stop()
@@ -81,7 +82,7 @@ func TestExamples(t *testing.T) {
 // conformance tests.
 func modules(t *testing.T) string {
 	t.Helper()
-	dir := filepath.Join(harness.Root(t), "test", "conformance")
+	dir := filepath.Join(testenv.Root(t), "test", "conformance")
 	installed := filepath.Join(dir, "node_modules")
 	if _, err := os.Stat(filepath.Join(installed, "amqplib")); err != nil {
 		cmd := exec.Command("npm", "ci", "--silent", "--no-audit", "--no-fund")

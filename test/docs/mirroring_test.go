@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"taskcluster/internal/testenv"
 	"taskcluster/test/harness"
 )
 
@@ -24,7 +25,7 @@ func mirroring(t *testing.T, page string, secrets map[string]string) (server *ha
 		}
 		paths = append(paths, "file:"+name, "file:"+path)
 	}
-	for _, b := range blocks(t, filepath.Join(harness.Root(t), "docs", page)) {
+	for _, b := range blocks(t, filepath.Join(testenv.Root(t), "docs", page)) {
 		switch b.language {
 		case "settings":
 			if err := os.WriteFile(settings, []byte(strings.NewReplacer(paths...).Replace(b.text)), 0o600); err != nil {

@@ -41,7 +41,7 @@ func TestOperating(t *testing.T) {
 	}
 	m := newMachine(t)
 	section, laptop := "", func() {}
-	for _, b := range sections(t, filepath.Join(harness.Root(t), "docs", "operating.md")) {
+	for _, b := range sections(t, filepath.Join(testenv.Root(t), "docs", "operating.md")) {
 		if b.section != section {
 			m.after(section)
 			if section = b.section; section != "On a laptop" {
@@ -119,11 +119,7 @@ func newMachine(t *testing.T) *machine {
 	}
 	m := &machine{t: t, dir: dir}
 	guard(t, dir)
-	postgres, err := testenv.StartPostgres()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { postgres.Stop() })
+	postgres := testenv.Postgres(t)
 	_, database, _ := strings.Cut(postgres.URL, "@")
 	database, _, _ = strings.Cut(database, "/")
 	_, databasePort, _ := strings.Cut(database, ":")
@@ -138,7 +134,7 @@ func newMachine(t *testing.T) *machine {
 	for _, d := range []string{"bin", "examples", "deploy", "run", "etc/systemd/system", "etc/nginx/conf.d", "etc/haproxy", "etc/ssl/taskcluster", "var/lib", "usr/local/bin", "opt"} {
 		m.mkdir(d)
 	}
-	tree := harness.Root(t)
+	tree := testenv.Root(t)
 	copyInto(t, m.path("bin"), harness.Binary(t))
 	for _, pattern := range []string{"examples/*.yml", "deploy/taskcluster.service"} {
 		files, _ := filepath.Glob(filepath.Join(tree, pattern))

@@ -19,31 +19,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
-)
 
-// Root is the top of the checkout.
-func Root(t testing.TB) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir
-		}
-		if filepath.Dir(dir) == dir {
-			t.Fatal("go.mod is nowhere above the working directory")
-		}
-		dir = filepath.Dir(dir)
-	}
-}
+	"taskcluster/internal/testenv"
+)
 
 // Binary builds the program (the build cache makes repetitions cheap), with
 // further flags of go build if there are any, and returns its path.
 func Binary(t testing.TB, flags ...string) string {
 	t.Helper()
-	path, err := Build(Root(t), t.TempDir(), flags...)
+	path, err := Build(testenv.Root(t), t.TempDir(), flags...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"taskcluster/test/harness"
+	"taskcluster/internal/testenv"
 )
 
 type pkg struct {
@@ -24,7 +24,7 @@ var ground = []string{"internal/api", "internal/store", "internal/events", "inte
 
 func TestImports(t *testing.T) {
 	cmd := exec.Command("go", "list", "-deps", "-json=ImportPath,Standard,Imports", "./...")
-	cmd.Dir = harness.Root(t)
+	cmd.Dir = testenv.Root(t)
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)

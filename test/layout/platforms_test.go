@@ -14,7 +14,7 @@ import (
 	"strings"
 	"testing"
 
-	"taskcluster/test/harness"
+	"taskcluster/internal/testenv"
 )
 
 // TestPlatforms: the program is well typed for the systems that it is not built
@@ -27,7 +27,7 @@ func TestPlatforms(t *testing.T) {
 			t.Parallel()
 			system, arch, _ := strings.Cut(platform, "/")
 			cmd := exec.Command("go", "list", "-deps", "-test="+strconv.FormatBool(system != "windows"), "-json=ImportPath,Name,Dir,GoFiles,ImportMap,Module", "./...")
-			cmd.Dir = harness.Root(t)
+			cmd.Dir = testenv.Root(t)
 			cmd.Env = append(os.Environ(), "GOOS="+system, "GOARCH="+arch, "CGO_ENABLED=0")
 			out, err := cmd.Output()
 			if err != nil {

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"taskcluster/test/harness"
+	"taskcluster/internal/testenv"
 )
 
 // TestSkipsAreNoted: a function that skips a test says why in a note, which
@@ -18,7 +18,7 @@ import (
 // does not apply is skipped as well, so they are not looked at.
 func TestSkipsAreNoted(t *testing.T) {
 	seen := 0
-	err := filepath.WalkDir(harness.Root(t), func(path string, entry fs.DirEntry, err error) error {
+	err := filepath.WalkDir(testenv.Root(t), func(path string, entry fs.DirEntry, err error) error {
 		if entry.IsDir() && (entry.Name() == "node_modules" || entry.Name() == ".git") {
 			return filepath.SkipDir
 		}

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"taskcluster/test/harness"
+	"taskcluster/internal/testenv"
 )
 
 // TestMigrationsExpand: steps that the previous version has are as they were,
@@ -19,7 +19,7 @@ import (
 //
 //	-- contract: unused since COMMIT
 func TestMigrationsExpand(t *testing.T) {
-	root := harness.Root(t)
+	root := testenv.Root(t)
 	released := map[string]string{} // path -> database, in the version before
 	for _, database := range []string{"sqlite", "postgres"} {
 		commit := previous(t, database)

@@ -15,7 +15,7 @@ import (
 // goes away, without notice. Nothing is lost, and nothing is done twice.
 func TestPostgres(t *testing.T) {
 	old, present := build(t, previous(t, "postgres")), harness.Binary(t)
-	url := testenv.Postgres(t)
+	url := testenv.Postgres(t).URL
 	file := filepath.Join(t.TempDir(), "url")
 	if err := os.WriteFile(file, []byte(url), 0o600); err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"testing"
 
-	"taskcluster/test/harness"
+	"taskcluster/internal/testenv"
 )
 
 // git runs git in the checkout. A commit that is not there skips the test, and
@@ -22,7 +22,7 @@ import (
 func git(t *testing.T, args ...string) []byte {
 	t.Helper()
 	cmd := exec.Command("git", args...)
-	cmd.Dir = harness.Root(t)
+	cmd.Dir = testenv.Root(t)
 	out, err := cmd.Output()
 	if err != nil {
 		var exit *exec.ExitError
@@ -51,7 +51,7 @@ func previous(t *testing.T, database string) (commit string) {
 		t.Fatalf("the file previous names no commit for %s", database)
 	}
 	cmd := exec.Command("git", "cat-file", "-e", commit+"^{commit}")
-	cmd.Dir = harness.Root(t)
+	cmd.Dir = testenv.Root(t)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Skipf("NOTE: the upgrade is NOT TESTED: commit %s, the previous version, is missing in this checkout (%v %s). "+
 			"In a shallow clone `git fetch --unshallow` gets it; an archive without history does not have it.", commit, err, bytes.TrimSpace(out))

@@ -227,15 +227,7 @@ func TestCommitUnanswered(t *testing.T) {
 // The server crashes and starts again, several times, under load: every write
 // that was acknowledged is there, and none that was refused.
 func TestServerRestarts(t *testing.T) {
-	server, err := testenv.StartPostgres()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := server.Stop(); err != nil {
-			t.Error(err)
-		}
-	}()
+	server := testenv.Postgres(t)
 	s := openItems(t, server.URL)
 	defer s.Close()
 
@@ -323,15 +315,7 @@ func TestServerRestarts(t *testing.T) {
 // given it a number. What becomes of the next one of that number is not taken for
 // what became of this one.
 func TestNumberIsForgotten(t *testing.T) {
-	server, err := testenv.StartPostgres()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := server.Stop(); err != nil {
-			t.Error(err)
-		}
-	}()
+	server := testenv.Postgres(t)
 	s := openItems(t, server.URL)
 	defer s.Close()
 	for _, c := range []struct {

@@ -36,7 +36,7 @@ func PrepareAll(t *testing.T, migrations []store.Migrations, statements []*store
 		t.Fatal(err)
 	}
 	defer lite.Close()
-	conn, err := pgx.Connect(t.Context(), testenv.Postgres(t))
+	conn, err := pgx.Connect(t.Context(), testenv.Postgres(t).URL)
 	if err != nil {
 		t.Fatal(err)
 	}

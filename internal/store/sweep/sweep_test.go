@@ -115,7 +115,7 @@ func TestTimedCountsTheCommit(t *testing.T) {
 }
 
 func TestOneProcessAtATime(t *testing.T) {
-	url := testenv.Postgres(t)
+	url := testenv.Postgres(t).URL
 	running, sweeping := make(chan int, 10), atomic.Int32{}
 	var stops [2]func()
 	for i := range stops {

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"taskcluster/internal/clock"
+	"taskcluster/internal/secret"
 	"taskcluster/internal/tcerr"
 )
 
@@ -26,11 +27,11 @@ type AWS struct {
 // awsUser is one element of the setting: an IAM user and the buckets of which
 // he may hand on access.
 type awsUser struct {
-	AccessKeyID     string   `json:"accessKeyId"`
-	SecretAccessKey secret   `json:"secretAccessKey"`
-	Buckets         []string `json:"buckets"`
-	Region          string   `json:"region"`   // us-east-1 when empty
-	Endpoint        string   `json:"endpoint"` // of the token service; AWS's own when empty
+	AccessKeyID     string      `json:"accessKeyId"`
+	SecretAccessKey secret.Text `json:"secretAccessKey"`
+	Buckets         []string    `json:"buckets"`
+	Region          string      `json:"region"`   // us-east-1 when empty
+	Endpoint        string      `json:"endpoint"` // of the token service; AWS's own when empty
 
 	tokens *sts.Client
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"taskcluster/internal/clock"
+	"taskcluster/internal/secret"
 	"taskcluster/internal/tcerr"
 )
 
@@ -40,10 +41,10 @@ type Azure struct {
 
 // azureAccount is one element of the setting.
 type azureAccount struct {
-	Account       string `json:"account"`
-	Key           secret `json:"key"`           // one of the two, in base64
-	TableEndpoint string `json:"tableEndpoint"` // Azure's own when empty
-	BlobEndpoint  string `json:"blobEndpoint"`  // likewise
+	Account       string      `json:"account"`
+	Key           secret.Text `json:"key"`           // one of the two, in base64
+	TableEndpoint string      `json:"tableEndpoint"` // Azure's own when empty
+	BlobEndpoint  string      `json:"blobEndpoint"`  // likewise
 
 	key []byte
 }

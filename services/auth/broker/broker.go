@@ -23,7 +23,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -121,16 +120,6 @@ func endpoint(setting, member, address, fallback string) (string, error) {
 	}
 	return strings.TrimRight(address, "/"), nil
 }
-
-// secret is text that shows itself to nobody who formats, logs or marshals it.
-type secret string
-
-const redacted = "[secret]"
-
-func (secret) String() string               { return redacted }
-func (secret) GoString() string             { return redacted }
-func (secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
-func (secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // newWebClient is how other systems are reached.
 func newWebClient() *http.Client {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"taskcluster/internal/clock"
+	"taskcluster/internal/secret"
 	"taskcluster/internal/tcerr"
 )
 
@@ -43,11 +44,11 @@ type gcpProject struct {
 
 // gcpKey is what is needed of a service account's key file, which has more.
 type gcpKey struct {
-	Type         string `json:"type"`
-	PrivateKeyID string `json:"private_key_id"`
-	PrivateKey   secret `json:"private_key"`
-	ClientEmail  string `json:"client_email"`
-	TokenURI     string `json:"token_uri"`
+	Type         string      `json:"type"`
+	PrivateKeyID string      `json:"private_key_id"`
+	PrivateKey   secret.Text `json:"private_key"`
+	ClientEmail  string      `json:"client_email"`
+	TokenURI     string      `json:"token_uri"`
 }
 
 // GCPToken is an access token of a service account.

@@ -17,6 +17,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"taskcluster/internal/clock"
+	"taskcluster/internal/secret"
 	"taskcluster/internal/tcerr"
 )
 
@@ -44,10 +45,10 @@ type GitHub struct {
 
 // githubApp is one element of the setting.
 type githubApp struct {
-	Name       string `json:"name"` // the appName of requests
-	AppID      appID  `json:"appId"`
-	PrivateKey secret `json:"privateKey"` // PEM
-	APIURL     string `json:"apiUrl"`     // https://api.github.com when empty
+	Name       string      `json:"name"` // the appName of requests
+	AppID      appID       `json:"appId"`
+	PrivateKey secret.Text `json:"privateKey"` // PEM
+	APIURL     string      `json:"apiUrl"`     // https://api.github.com when empty
 
 	key *rsa.PrivateKey
 }

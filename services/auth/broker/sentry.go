@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"taskcluster/internal/clock"
+	"taskcluster/internal/secret"
 	"taskcluster/internal/tcerr"
 )
 
@@ -40,11 +41,11 @@ type Sentry struct {
 
 // sentrySetting is the setting.
 type sentrySetting struct {
-	URL          string `json:"url"` // https://sentry.io when empty
-	Organization string `json:"organization"`
-	AuthToken    secret `json:"authToken"`
-	InitialTeam  string `json:"initialTeam"` // gets projects that are missing; none are made when empty
-	KeyPrefix    string `json:"keyPrefix"`   // of the names of keys; "taskcluster" when empty
+	URL          string      `json:"url"` // https://sentry.io when empty
+	Organization string      `json:"organization"`
+	AuthToken    secret.Text `json:"authToken"`
+	InitialTeam  string      `json:"initialTeam"` // gets projects that are missing; none are made when empty
+	KeyPrefix    string      `json:"keyPrefix"`   // of the names of keys; "taskcluster" when empty
 }
 
 // SentryDSN are the addresses of a project, with and without a secret.

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"taskcluster/internal/cacert"
+	"taskcluster/internal/secret"
 )
 
 // The limits of a Client.
@@ -167,7 +168,7 @@ func (r *request) refusal(status int, body io.Reader) error {
 	}
 	reason := said.Error + ": " + said.Reason
 	if r.secret != "" {
-		reason = strings.ReplaceAll(reason, r.secret, "[secret]")
+		reason = strings.ReplaceAll(reason, r.secret, secret.Redacted)
 	}
 	return &Refusal{status, fmt.Sprintf("%.200q", reason)}
 }
